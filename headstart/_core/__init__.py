@@ -1,0 +1,1 @@
+"""Errors, checks, tables, files, records, seeds, progress: what every other layer stands on."""

@@ -1,0 +1,64 @@
+"""Forward passes of frozen networks over many images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from headstart._core.clock import Clock
+from headstart._core.progress import track
+from headstart.data.images import open_rgb
+from headstart.data.preprocess import Preprocess
+from headstart.data.records import Sample
+from headstart.pixels import batches, contract_pixels, in_order, normalise
+
+BATCH = 32
+
+
+class Stopped(Exception):
+    """Raised between two batches when the clock says so; what was computed is of no use alone."""
+
+
+def device() -> torch.device:
+    """Where networks run: CUDA, Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def forward(
+    network: nn.Module,
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    *,
+    label: str,
+    clock: Clock | None = None,
+) -> NDArray[np.float32]:
+    """The network's output (N, outputs) for every sample, in order; eager float32, the reference for faster runtimes.
+
+    Raises:
+        Stopped: when somebody asked for an end; the time budget alone does not end a pass.
+    """
+    where = device()
+    network = network.to(where).to(memory_format=torch.channels_last).eval()
+    stream = batches(
+        samples,
+        lambda _, sample: contract_pixels(open_rgb(sample.source), preprocess),
+        groups=in_order(len(samples), BATCH),
+    )
+    out: list[NDArray[np.float32]] = []
+    with torch.inference_mode():
+        for batch in track(stream, label=label, total=len(samples), weight=BATCH):
+            if clock is not None and clock.stop_reason:
+                raise Stopped(clock.stop_reason)
+            images = normalise(batch.pixels.to(where), preprocess).contiguous(
+                memory_format=torch.channels_last
+            )
+            out.append(network(images).float().cpu().numpy())
+    return np.concatenate(out)

@@ -1,0 +1,22 @@
+"""Readers: every way to hand over labelled images, one file each."""
+
+from headstart._core.table import Table
+from headstart.data.readers import digits, folders, table_csv, table_parquet, torchvision_sets
+from headstart.data.readers.records import Listing, Reader
+
+READERS: Table[Reader] = Table(
+    "data",
+    {
+        row.name: row
+        for row in (
+            # Names that are built in come first: a folder of the same name is reached as ./NAME.
+            digits.READER,
+            torchvision_sets.READER,
+            folders.READER,
+            table_csv.READER,
+            table_parquet.READER,
+        )
+    },
+)
+
+__all__ = ["READERS", "Listing", "Reader"]

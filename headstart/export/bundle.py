@@ -1,0 +1,265 @@
+"""The bundle: a fitted model as safetensors and a JSON manifest, opened without any training code."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from headstart._core import records
+from headstart._core.check import existing
+from headstart._core.errors import BadInput, NotFitted
+from headstart._core.files import atomic, sha256_bytes
+from headstart._core.records import record
+from headstart.data.preprocess import Preprocess
+from headstart.pixels import normalise
+from headstart.tasks import TASKS, Classifier
+from headstart.weights import blank
+from headstart.weights.records import WeightsInfo
+
+MANIFEST = "manifest.json"
+FOLDER = "bundle"
+"""The bundle's place in a run folder."""
+
+_PACKAGES = ("headstart", "torch", "timm", "torchvision", "numpy", "pillow", "safetensors")
+
+
+@record
+class Manifest:
+    """Everything about a fitted model that is not a tensor.
+
+    Attributes:
+        task: a name of `TASKS`.
+        classes: names in output order.
+        arch: architecture name, as in `WeightsInfo`.
+        width: size of the pooled features that the head reads.
+        preprocess: the contract of the model's input.
+        temperature: > 0; logits are divided by it before the activation.
+        weights: the pretrained checkpoint that the model started from, with its licence.
+        method: name of the transfer method.
+        metrics: test metrics, name -> value and interval, as in `evaluation.json`; empty until evaluated.
+        versions: package -> version at the time of saving; filled in by `save_bundle` if empty.
+        machine: what it was saved on; filled in by `save_bundle` if empty.
+        created: ISO 8601 time; filled in by `save_bundle` if empty.
+        file: name of the tensors' file beside the manifest; filled in by `save_bundle`.
+        sha256: of that file; filled in by `save_bundle`.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    arch: str
+    width: int
+    preprocess: Preprocess
+    weights: WeightsInfo
+    method: str
+    temperature: float = 1.0
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: str = ""
+    created: str = ""
+    file: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A fitted model that answers: a `predict.Predictor`.
+
+    Attributes:
+        manifest: the facts about it.
+        model: the network in evaluation mode, on `device`.
+        device: where it computes.
+    """
+
+    manifest: Manifest
+    model: Classifier
+    device: torch.device
+
+    @property
+    def task(self) -> str:
+        """A name of `TASKS`."""
+        return self.manifest.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in output order."""
+        return self.manifest.classes
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The contract of its input."""
+        return self.manifest.preprocess
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Calibrated logits (N, classes) of contract pixels (N, height, width, 3).
+
+        Calibrated: the network's own, divided by the temperature.
+        """
+        with torch.inference_mode():
+            images = (
+                torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
+                .to(self.device)
+                .permute(0, 3, 1, 2)
+            )
+            ready = normalise(images, self.preprocess).contiguous(memory_format=torch.channels_last)
+            calibrated = self.model(ready).float() / self.manifest.temperature
+        out: NDArray[np.float32] = calibrated.cpu().numpy()
+        return out
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
+        """Calibrated probabilities (N, classes) in [0, 1] of contract pixels (N, height, width, 3)."""
+        return TASKS[self.task].probabilities(self.logits(pixels))
+
+
+def versions() -> dict[str, str]:
+    """Package -> installed version, and Python's, of what shapes a model's answers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:  # run from a source tree without installing
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> str:
+    """The system, the processor and the accelerator, in one line."""
+    parts = [f"{platform.system()} {platform.machine()}", f"{torch.get_num_threads()} CPU threads"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
+def save_bundle(folder: Path, model: Classifier, manifest: Manifest) -> Manifest:
+    """The completed manifest. At every moment the folder holds a whole bundle, the old or the new.
+
+    The tensors' file is named after its content, so writing it disturbs no older one; replacing the manifest,
+    in one step, makes the new bundle the current one; only then are older tensors removed.
+
+    Raises:
+        BadInput: when the folder cannot be written to, or the model's head does not fit the manifest.
+    """
+    if model.head.out_features != len(manifest.classes):
+        raise BadInput(
+            f"The model has {model.head.out_features} outputs, the manifest {len(manifest.classes)} classes.",
+            hint="Give the manifest the classes in the order of the model's outputs.",
+        )
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
+    }
+    content = tensors_to_bytes(tensors)
+    digest = sha256_bytes(content)
+    complete = replace(
+        manifest,
+        versions=manifest.versions or versions(),
+        machine=manifest.machine or machine(),
+        created=manifest.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        file=f"model-{digest[:8]}.safetensors",
+        sha256=digest,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic(folder / complete.file) as temporary:
+        temporary.write_bytes(content)
+    records.save(folder / MANIFEST, complete)
+    left = [
+        *folder.glob("model-*.safetensors"),
+        *folder.glob(".model-*.tmp"),
+        *folder.glob(f".{MANIFEST}.*.tmp"),
+    ]
+    for stale in left:  # of older bundles, and of saves that were killed
+        if stale.name != complete.file:
+            stale.unlink(missing_ok=True)
+    return complete
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """The model of a run folder or of a bundle folder, ready to answer, on the GPU where there is one.
+
+    Raises:
+        NotFitted: when the folder holds no bundle.
+        BadInput: when the bundle is incomplete, damaged, edited, or from a newer version.
+    """
+    folder = find_bundle(path)
+    manifest = records.load(Manifest, folder / MANIFEST)
+    if manifest.temperature <= 0 or not manifest.classes:
+        raise BadInput(
+            f"{folder / MANIFEST} was edited: it has no classes or a temperature <= 0.", hint=_again(folder)
+        )
+    tensors = _read_tensors(folder, manifest)
+    model = _rebuild(folder, manifest, tensors)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return Bundle(manifest=manifest, model=model, device=device)
+
+
+def find_bundle(path: str | Path) -> Path:
+    """The folder with the manifest: the path itself, or `bundle` in it.
+
+    Raises:
+        BadInput: when there is nothing at the path.
+        NotFitted: when there is no manifest.
+    """
+    folder = existing(path, what="The run folder")
+    for place in (folder, folder / FOLDER):
+        if (place / MANIFEST).is_file():
+            return place
+    raise NotFitted(
+        f"{folder} holds no fitted model: there is no {FOLDER}/{MANIFEST} in it.",
+        hint=f"Fit one first: headstart fit DATA --out {folder}",
+    )
+
+
+def _read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
+    file = folder / Path(manifest.file).name  # a manifest cannot point outside its folder
+    if not manifest.file or not file.is_file():
+        raise BadInput(
+            f"The bundle in {folder} is incomplete: {manifest.file or 'its tensors'} is missing.",
+            hint=_again(folder),
+        )
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BadInput(
+            f"{file} cannot be read: {error.strerror}.", hint="Check that you may read it."
+        ) from error
+    digest = sha256_bytes(content)
+    if digest != manifest.sha256:
+        raise BadInput(
+            f"{file} is damaged or was edited: its SHA-256 starts with {digest[:8]}, "
+            f"the manifest's with {manifest.sha256[:8]}.",
+            hint=_again(folder),
+        )
+    return parse_tensors(content)
+
+
+def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Classifier:
+    TASKS[manifest.task]  # an unknown task is refused before the network is built
+    body = blank(manifest.arch)
+    model = Classifier(body.module, body.width, len(manifest.classes))
+    try:
+        model.load_state_dict(dict(tensors))
+    except (
+        RuntimeError
+    ) as error:  # PyTorch's only word for tensors that are missing, left over or of another shape
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        what = f"{manifest.arch} with {len(manifest.classes)} classes"
+        raise BadInput(
+            f"The tensors in {folder} do not fit {what}: {reason}",
+            hint=f"{MANIFEST} was edited, or timm changed since {manifest.versions.get('timm')}.",
+        ) from error
+    return model
+
+
+def _again(folder: Path) -> str:
+    return f"Copy the bundle again, or fit again: headstart fit DATA --out {folder.parent}"

@@ -1,0 +1,176 @@
+"""ONNX: one graph from raw images of any size to calibrated probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import compose, helper
+from torch import Tensor, nn
+
+from headstart._core.errors import BadPlan
+from headstart.data.preprocess import Preprocess
+from headstart.export.bundle import Bundle
+from headstart.export.graph import Graph, Value
+from headstart.export.records import Runner
+from headstart.export.resample import window_pixels
+from headstart.pixels import normalise
+from headstart.tasks import TASKS
+
+OPSET = 18
+IR_VERSION = 10  # read by ONNX Runtime >= 1.20, the oldest we ask for
+INPUT, OUTPUT = "images", "probabilities"
+
+_LIMIT = 2 << 30  # a protocol buffer cannot be larger
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits: logits.softmax(1),
+    "sigmoid": torch.sigmoid,
+}
+
+
+class _Answer(nn.Module):
+    """Calibrated probabilities (N, classes) of window pixels (N, 3, height, width) in [0, 255]."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(bundle.model).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.preprocess = bundle.preprocess
+        self.temperature = bundle.manifest.temperature
+        self.activation = _ACTIVATIONS[TASKS[bundle.task].activation]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = self.model(normalise(pixels, self.preprocess)) / self.temperature
+        out: Tensor = self.activation(logits)
+        return out
+
+
+def write(bundle: Bundle, path: Path) -> None:
+    """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `probabilities` (N, classes).
+
+    N, H and W may differ from call to call. Resize, crop, scaling, normalisation, network, temperature and
+    activation are inside. The metadata hold the class names (`classes`: a JSON list in output order), the
+    task, the weights and their licence, the preprocessing, the temperature and the version of headstart.
+
+    Raises:
+        BadPlan: when the network is too large for one file.
+    """
+    size = sum(tensor.nbytes for tensor in bundle.model.state_dict().values())
+    if size >= _LIMIT:
+        raise BadPlan(
+            f"The network has {size / 2**30:.1f} GB of weights; an ONNX file holds less than 2 GB.",
+            hint="Deploy the bundle itself, or fit with smaller weights.",
+        )
+    model = compose.merge_models(
+        _resize_model(bundle.preprocess),
+        _network_model(bundle),
+        io_map=[("window", "pixels")],
+        name="headstart",
+        producer_name="headstart",
+    )
+    del model.metadata_props[:]  # the exporter's notes about its own steps
+    helper.set_model_props(model, _metadata(bundle))
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path), format="protobuf")
+
+
+def open_runner(path: Path) -> Runner:
+    """The file at work in ONNX Runtime on the processor."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        (probabilities,) = session.run([OUTPUT], {INPUT: images})
+        out: NDArray[np.float32] = probabilities
+        return out
+
+    return run
+
+
+def _resize_model(preprocess: Preprocess) -> onnx.ModelProto:
+    """From images to the pixels that the network sees."""
+    graph = Graph("window_")
+    images = Value(graph, INPUT, np.dtype(np.uint8))
+    graph.nodes.append(
+        helper.make_node("Identity", [window_pixels(graph, images, preprocess).name], ["window"])
+    )
+    proto = helper.make_graph(
+        graph.nodes,
+        "window",
+        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, ["N", "H", "W", 3])],
+        [
+            helper.make_tensor_value_info(
+                "window", onnx.TensorProto.FLOAT, ["N", 3, preprocess.height, preprocess.width]
+            )
+        ],
+        graph.constants,
+    )
+    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _network_model(bundle: Bundle) -> onnx.ModelProto:
+    """From those pixels to probabilities, by PyTorch's own exporter."""
+    # two images, because the exporter takes a size of 1 for a constant
+    example = torch.zeros(2, 3, bundle.preprocess.height, bundle.preprocess.width)
+    try:
+        with _hushed():
+            program = torch.onnx.export(
+                _Answer(bundle).eval(),
+                (example,),
+                input_names=["pixels"],
+                output_names=[OUTPUT],
+                dynamic_shapes={"pixels": {0: torch.export.Dim("N", min=1)}},
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadPlan(
+            f"PyTorch cannot write the network {bundle.manifest.arch!r} as ONNX: {reason}",
+            hint="Deploy the bundle itself, or fit with other weights: headstart weights list",
+        ) from error
+    assert program is not None  # with dynamo=True there always is one
+    model: onnx.ModelProto = program.model_proto
+    model.ir_version = IR_VERSION
+    return model
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without the exporter's chatter about its own workings: parity is what shows whether it worked."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _metadata(bundle: Bundle) -> dict[str, str]:
+    manifest = bundle.manifest
+    return {
+        "classes": json.dumps(list(manifest.classes), ensure_ascii=False),
+        "task": manifest.task,
+        "weights": manifest.weights.name,
+        "licence": manifest.weights.licence,
+        "preprocess": json.dumps(asdict(manifest.preprocess)),
+        "temperature": repr(manifest.temperature),
+        "headstart": manifest.versions.get("headstart", "unknown"),
+        "bundle_sha256": manifest.sha256,
+    }

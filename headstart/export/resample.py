@@ -1,0 +1,134 @@
+"""The preprocessing contract as an ONNX graph: resize, crop and rounding as `pixels.contract` does them.
+
+Why not the standard's own `Resize`: runtimes differ in its anti-aliasing, and it works out the whole
+resized image before a crop, which for a 20000 x 1 image is gigabytes. Here the two passes are matrix
+products with weights that the graph works out from the image's size, in integers as far as they go, and
+only for the window; only operators that every runtime has are used. A dense product would spend most of its
+time on zeros, so the output is cut into blocks of `_BLOCK` columns (or rows), each with the stretch of
+input it needs.
+
+Columns come first, then rows, with 8 bits between them. (Pillow >= 13 turns that round for tall images.)
+
+Source: the weights are those of Pillow's resampling, https://github.com/python-pillow/Pillow, Resample.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.data.preprocess import Preprocess
+from headstart.export.graph import Graph, Value
+
+_BLOCK = 32  # small enough to skip most zeros, large enough to keep a matrix product efficient
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of the resize: its length, its length afterwards, and where in that the window starts."""
+
+    source: Value
+    resized: Value
+    first: Value
+    window: int
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Which input each block of outputs reads, and how much of it counts.
+
+    Attributes:
+        blocks: how many.
+        indices: (blocks x stretch,) places in the source.
+        weights: (blocks, _BLOCK, stretch); a row sums to 1.
+    """
+
+    blocks: int
+    indices: Value
+    weights: Value
+
+
+def window_pixels(graph: Graph, images: Value, preprocess: Preprocess) -> Value:
+    """Whole numbers in [0, 255], float (N, 3, height, width), of 8-bit images (N, H, W, 3) of any size."""
+    horizontal, vertical = _axes(graph, images, preprocess)
+    columns = _taps(graph, horizontal, preprocess.interpolation)
+    rows = _taps(graph, vertical, preprocess.interpolation)
+    # (N, W, 3, rows), still 8-bit: a column lies whole in memory, so taking columns copies long pieces
+    upright = images.take(rows.indices, axis=1).transpose(0, 2, 3, 1)
+    stretches = upright.take(columns.indices, axis=1).to(np.float32)
+    lines = graph.op("Shape", rows.indices, dtype=np.int64) * 3
+    wanted = graph.op("Concat", graph.constant([0, columns.blocks, -1], np.int64), lines, axis=0)
+    blocks = graph.op("Reshape", stretches, wanted)  # (N, blocks, stretch, 3 x rows)
+    across = _to_8_bits(graph, columns.weights @ blocks).reshape(0, columns.blocks * _BLOCK, 3, -1)
+    narrow = across.head(preprocess.width, axis=1).transpose(0, 2, 3, 1)  # (N, 3, rows, width)
+    down = _to_8_bits(graph, rows.weights @ narrow.reshape(0, 0, rows.blocks, -1, preprocess.width))
+    return down.reshape(0, 0, rows.blocks * _BLOCK, preprocess.width).head(preprocess.height, axis=2)
+
+
+def _axes(graph: Graph, images: Value, preprocess: Preprocess) -> tuple[_Axis, _Axis]:
+    """The horizontal and the vertical axis, by the rules of `Preprocess` and of `pixels.contract`."""
+    shape = graph.op("Shape", images, dtype=np.int64)
+    height, width = (shape.take(graph.constant(axis, np.int64), axis=0) for axis in (1, 2))
+    if preprocess.fit == "squash":
+        zero = graph.constant(0, np.int64)
+        return (
+            _Axis(width, graph.constant(preprocess.width, np.int64), zero, preprocess.width),
+            _Axis(height, graph.constant(preprocess.height, np.int64), zero, preprocess.height),
+        )
+    short = width.at_most(height)
+    resized = [size * preprocess.resize // short for size in (width, height)]
+    return (
+        _Axis(width, resized[0], _half_even(resized[0] - preprocess.width), preprocess.width),
+        _Axis(height, resized[1], _half_even(resized[1] - preprocess.height), preprocess.height),
+    )
+
+
+def _half_even(spare: Value) -> Value:
+    """Half of a whole number >= 0, rounded to the even neighbour at .5, as Python's `round` does."""
+    half = spare // 2
+    return half + (spare % 2) * (half % 2)
+
+
+def _taps(graph: Graph, axis: _Axis, interpolation: str) -> _Taps:
+    """Places and weights for one axis.
+
+    The centre of output k lies at source * (2 (first + k) + 1) / (2 resized): a fraction of whole numbers, so
+    its distance to a pixel is exact up to the last conversion to float, however long the image is.
+    """
+    reach = 2 if interpolation == "bicubic" else 1
+    blocks = -(-axis.window // _BLOCK)
+    wider = axis.source.at_least(axis.resized)  # where the image grows the kernel keeps its own width
+    margin = (wider * reach + axis.resized - 1) // axis.resized
+    stretch = axis.source * (_BLOCK - 1) // axis.resized + margin * 2 + 2
+
+    outputs = graph.constant(np.arange(blocks * _BLOCK).reshape(blocks, _BLOCK, 1), np.int64)
+    centres = ((outputs + axis.first) * 2 + 1) * axis.source  # in units of 1 / (2 resized)
+    starts = centres.take(graph.constant([0], np.int64), axis=1) // (axis.resized * 2) - margin
+    steps = graph.op("Range", *(graph.constant(0, np.int64), stretch, graph.constant(1, np.int64)))
+    places = starts + steps  # (blocks, 1, stretch)
+
+    distance = ((places * 2 + 1) * axis.resized - centres).to(np.float32) / (wider * 2).to(np.float32)
+    raw = _kernel(graph, distance, interpolation)
+    inside = raw.where(graph.constant(-1, np.int64) < places, 0.0).where(places < axis.source, 0.0)
+    indices = places.at_least(0).at_most(axis.source - 1).reshape(-1)
+    return _Taps(blocks, indices, inside / inside.total(axis=2))
+
+
+def _kernel(graph: Graph, distance: Value, interpolation: str) -> Value:
+    """The kernel's height at a distance in (scaled) pixels: Keys' cubic with a = -0.5, or a triangle.
+
+    Source: Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15.
+    """
+    x = graph.op("Abs", distance)
+    if interpolation == "bilinear":
+        return (x * -1.0 + 1.0).at_least(0.0)
+    near = (x * 1.5 - 2.5) * x * x + 1.0
+    far = ((x * -0.5 + 2.5) * x - 4.0) * x + 2.0
+    outer = far.where(x < 2.0, 0.0)
+    return graph.op("Where", x < 1.0, near, outer, dtype=np.float32)
+
+
+def _to_8_bits(graph: Graph, values: Value) -> Value:
+    """The nearest whole numbers in [0, 255], halves upwards, as Pillow rounds after each of its passes."""
+    return graph.op("Floor", values + 0.5).at_least(0.0).at_most(255.0)

@@ -1,0 +1,119 @@
+"""What a transfer method is: which parts of the network move, how fast, and how the head is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstart._core.records import record
+from headstart.data.records import DatasetFacts
+
+if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.tasks import Classifier
+    from headstart.weights import Backbone
+
+
+@record
+class Decline:
+    """A method's answer when it should not be tried on this data."""
+
+    reason: str
+
+
+@record
+class Choice:
+    """A setting that a method made for this data: its value and why."""
+
+    what: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Fully resolved parameters and the reasons for those that depend on the data."""
+
+    params: Any
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """A set of tensors that are treated alike; one line of the ledger.
+
+    Attributes:
+        name: `stem`, `stage1` … or `head`.
+        parameters: dotted names in the `Classifier`.
+        buffers: dotted names in the `Classifier`.
+        lr: peak learning rate; None where nothing trains by gradient.
+        weight_decay: decoupled (AdamW) or L2 (SGD); None where nothing trains by gradient.
+        trains: whether the parameters may change.
+        buffers_may_move: whether the buffers (BatchNorm's running statistics) may change.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    buffers: tuple[str, ...]
+    lr: float | None
+    weight_decay: float | None
+    trains: bool
+    buffers_may_move: bool
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A method's decision about each part of a network.
+
+    Attributes:
+        groups: cover every parameter and buffer of the `Classifier` exactly once, in forward order.
+        held: modules kept in evaluation mode during training.
+        reestimate: BatchNorm layers whose statistics are computed anew on the training images before training.
+    """
+
+    groups: tuple[Group, ...]
+    held: tuple[str, ...]
+    reestimate: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of `METHODS`.
+
+    Attributes:
+        name: what the user types after `--method`.
+        summary: one line for help and report.
+        solver: `features` (a convex problem on features that are computed once) or `gradient`.
+        params: the frozen record of its parameters; its docstring describes each, which is where flags come from.
+        check: raises `BadOption` for values of parameters that make no sense, before any work.
+        suggest: (facts, backbone, given) -> parameters for this data, or `Decline`; `given` are the user's own values.
+        apply: (backbone, model, params) -> which part moves how.
+    """
+
+    name: str
+    summary: str
+    solver: str
+    params: type[Any]
+    check: Callable[[Any], None]
+    suggest: Callable[[DatasetFacts, Backbone, dict[str, Any]], Suggestion | Decline]
+    apply: Callable[[Backbone, Classifier, Any], Applied]
+
+
+def backbone_groups(
+    backbone: Backbone, model: Classifier
+) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """(stage name, parameter names, buffer names) of each stage as they are called in the `Classifier`.
+
+    A buffer belongs to the stage that owns the module it sits in.
+    """
+    owner = {module: stage.name for stage in backbone.stages for module in stage.modules}
+    buffers: dict[str, list[str]] = {stage.name: [] for stage in backbone.stages}
+    for name, _ in model.body.named_buffers():
+        place = name
+        while place and place not in owner:
+            place = place.rpartition(".")[0]
+        buffers[owner.get(place, backbone.stages[0].name)].append(f"body.{name}")
+    return [
+        (stage.name, tuple(f"body.{name}" for name in stage.parameters), tuple(buffers[stage.name]))
+        for stage in backbone.stages
+    ]

@@ -1,0 +1,69 @@
+"""A saved model measured on labelled images that it was not fitted on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from headstart import data, evaluation, export
+from headstart._core.errors import BadInput
+from headstart._core.progress import track
+from headstart.data.images import open_rgb
+from headstart.data.records import LoadOptions, Sample
+from headstart.evaluation import About, Answers, Evaluation
+from headstart.pixels import batches, contract_pixels, in_order
+from headstart.predict import BATCH
+from headstart.tasks import TASKS
+
+
+def evaluate(run: str | Path, source: str | Path, *, options: LoadOptions | None = None) -> Evaluation:
+    """The evaluation of a run's saved model on other labelled images.
+
+    The classes are matched by name; images of a class that the model does not know are an error, since they could only
+    be wrong.
+
+    Raises:
+        BadInput: for unknown classes, or data of another task.
+    """
+    started = time.perf_counter()
+    bundle = export.open_bundle(run)
+    samples = data.load_labelled(
+        str(source), options or LoadOptions(), classes=bundle.classes, task=bundle.task
+    )
+    if not samples:
+        raise BadInput(
+            f"{source} holds no labelled image.", hint="Give class folders named like the model's classes."
+        )
+    truth = TASKS[bundle.task].targets(samples, len(bundle.classes))
+    answers = Answers(
+        names=tuple(sample.name for sample in samples),
+        truth=truth,
+        logits=bundle_logits(bundle, samples).astype(np.float64),
+    )
+    about = About(
+        task=bundle.task,
+        classes=bundle.classes,
+        method=bundle.manifest.method,
+        weights=bundle.manifest.weights.name,
+        temperature=1.0,  # a bundle's logits are calibrated already
+        seed=0,
+        seconds={"total": time.perf_counter() - started},
+    )
+    return evaluation.evaluate(answers, val=None, baselines={}, about=about)
+
+
+def bundle_logits(bundle: export.Bundle, samples: Sequence[Sample]) -> np.ndarray:
+    """Calibrated logits (N, classes) of the samples, decoded ahead by threads."""
+    stream = batches(
+        samples,
+        lambda _, sample: contract_pixels(open_rgb(sample.source), bundle.preprocess),
+        groups=in_order(len(samples), BATCH),
+    )
+    rows = [
+        bundle.logits(batch.pixels.permute(0, 2, 3, 1).numpy())
+        for batch in track(stream, label="evaluating", total=len(samples), weight=BATCH)
+    ]
+    return np.concatenate(rows)

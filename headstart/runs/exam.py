@@ -1,0 +1,79 @@
+"""The exam: the test split is opened once, after every choice has been made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart import compute, evaluation
+from headstart._core import records
+from headstart.data.records import Dataset, Sample
+from headstart.evaluation import About, Answers, Evaluation
+from headstart.ladder import Climb, Climbed
+from headstart.methods import METHODS
+from headstart.runs.gallery import add_pictures
+
+
+def answers_of(logits: NDArray[np.floating], samples: tuple[Sample, ...], task: Climb) -> Answers:
+    """The answers to these samples with their truth."""
+    truth = task.data.task.targets(samples, len(task.data.classes))
+    return Answers(
+        names=tuple(sample.name for sample in samples), truth=truth, logits=logits.astype(np.float64)
+    )
+
+
+def examine(
+    folder: Path, task: Climb, dataset: Dataset, climbed: tuple[Climbed, ...], *, seconds: dict[str, float]
+) -> Evaluation:
+    """The evaluation of the best rung against the majority and every other rung, also written to `evaluation.json`.
+
+    Args:
+        folder: the run folder.
+        task: what was climbed.
+        dataset: whose test split is opened here.
+        climbed: all rungs, the best first.
+        seconds: time spent so far, by stage.
+    """
+    started = time.perf_counter()
+    best, others = climbed[0], climbed[1:]
+    samples = dataset.test.open()
+    test = answers_of(_logits(best, samples, task), samples, task)
+    train_targets = task.data.task.targets(task.data.train, len(task.data.classes))
+    rivals = {
+        other.outcome.method: answers_of(_logits(other, samples, task), samples, task) for other in others
+    }
+    majority = evaluation.majority(train_targets, len(samples), task.data.classes)
+    baselines = {"majority": replace(test, logits=majority)} | rivals
+    spent = seconds | {"evaluate": time.perf_counter() - started}
+    about = About(
+        task=task.data.task.name,
+        classes=task.data.classes,
+        method=best.outcome.method,
+        weights=task.backbone.info.name,
+        temperature=best.outcome.temperature,
+        seed=task.data.seed,
+        seconds=spent | {"total": sum(spent.values())},
+    )
+    val = answers_of(best.val_logits, task.data.val, task)
+    result = evaluation.evaluate(test, val=val, baselines=baselines, about=about)
+    result = replace(result, test_opened=dataset.test.opened)
+    result = add_pictures(result, folder, samples, best.model, task.backbone)
+    records.save(folder / "evaluation.json", result)
+    return result
+
+
+def _logits(climbed: Climbed, samples: tuple[Sample, ...], task: Climb) -> NDArray[np.float32]:
+    label = f"testing {climbed.outcome.method}"
+    if (
+        METHODS[climbed.outcome.method].solver == "features"
+    ):  # the body is the backbone: one pass serves every head
+        features = task.data.store.get(samples)
+        head = climbed.model.head
+        weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
+        out: NDArray[np.float32] = features @ weight.T + bias
+        return out
+    return compute.forward(climbed.model, samples, task.backbone.info.preprocess, label=label)

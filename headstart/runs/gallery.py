@@ -1,0 +1,69 @@
+"""The pictures of a run folder: a few training images of each class, and the worst mistakes with what the network saw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from headstart._core import files
+from headstart._core.errors import BadInput
+from headstart.data.images import open_rgb
+from headstart.data.records import Dataset, DatasetFacts, Sample
+from headstart.evaluation import Evaluation
+from headstart.explanation import overlays, picture
+from headstart.tasks import Classifier
+from headstart.weights import Backbone
+
+FOLDER = "gallery"
+_CLASSES, _SIDE, _QUALITY = 12, 112, 80
+
+
+def save_examples(folder: Path, dataset: Dataset, facts: DatasetFacts) -> None:
+    """Write `gallery/examples/CLASS-K.jpg`: small centre squares of the training images that the facts name."""
+    named = {sample.name: sample for sample in dataset.samples}
+    for index, label in enumerate(dataset.classes[:_CLASSES]):
+        for number, name in enumerate(facts.examples.get(label, ())):
+            image = open_rgb(named[name].source)
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            small = image.resize(
+                (_SIDE, _SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
+            )
+            _save(small, folder / FOLDER / "examples" / f"{index}-{number}.jpg")
+
+
+def add_pictures(
+    result: Evaluation, folder: Path, samples: tuple[Sample, ...], model: Classifier, backbone: Backbone
+) -> Evaluation:
+    """The evaluation with, for each mistake, the picture that the network saw and where it looked."""
+    named = {sample.name: sample for sample in samples}
+    preprocess, seen, wrong = backbone.info.preprocess, [], []
+    for mistake in result.mistakes:
+        try:
+            seen.append(picture(open_rgb(named[mistake.name].source), preprocess))
+        except BadInput:  # the file went away since it was tested: the mistake is told without its picture
+            continue
+        wrong.append(mistake)
+    layer = model.get_submodule(f"body.{backbone.stages[-1].output}")
+    answers = [_first_class(mistake.predicted, result.classes) for mistake in wrong]
+    heated = overlays(model, layer, seen, preprocess, answers=answers)
+    told = {}
+    for number, (mistake, plain, hot) in enumerate(zip(wrong, seen, heated, strict=True)):
+        thumbnail, overlay = f"{FOLDER}/mistake-{number}.jpg", f"{FOLDER}/mistake-{number}-cam.jpg"
+        _save(plain, folder / thumbnail)
+        _save(hot, folder / overlay)
+        told[mistake.name] = replace(mistake, thumbnail=thumbnail, overlay=overlay)
+    return replace(result, mistakes=tuple(told.get(mistake.name, mistake) for mistake in result.mistakes))
+
+
+def _first_class(predicted: str, classes: tuple[str, ...]) -> int:
+    """The index of the class that was predicted; of several joined by `|`, the first; 0 where none was."""
+    name = predicted if predicted in classes else predicted.partition("|")[0]
+    return classes.index(name) if name in classes else 0
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with files.atomic(path) as temporary:
+        image.save(temporary, format="JPEG", quality=_QUALITY)

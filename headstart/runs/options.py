@@ -1,0 +1,63 @@
+"""What `fit` can be told, from Python and from the command line alike."""
+
+from __future__ import annotations
+
+from dataclasses import field, fields
+from typing import Any
+
+from headstart._core.check import suggestion
+from headstart._core.errors import BadOption
+from headstart._core.records import record
+from headstart.data.records import LoadOptions
+from headstart.methods import METHODS
+
+
+@record
+class FitOptions:
+    """Options of `fit` beside those of reading data and those of the methods.
+
+    Attributes:
+        method: `auto` climbs the ladder; a method's name runs that one alone.
+        weights: `auto`, or a name from `headstart weights list`.
+        arch: architecture of the network, for weights that do not say (`file:`, some `hf:`).
+        budget: time for the climb: `30s`, `10m`, `1h`, `none`.
+        seed: of splits, folds, order and augmentation.
+        out: run folder; by default the next free one under `headstart-runs/`.
+        checkpoint_every: seconds between two checkpoints of a training loop.
+        data: how the data is read.
+        given: values for parameters of the methods.
+    """
+
+    method: str = "auto"
+    weights: str = "auto"
+    arch: str = ""
+    budget: str = "10m"
+    seed: int = 0
+    out: str = ""
+    checkpoint_every: float = 20.0
+    data: LoadOptions = field(default_factory=LoadOptions)
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+def own_fields() -> list[str]:
+    """Names of the flat options of `fit` itself."""
+    return [item.name for item in fields(FitOptions) if item.name not in ("data", "given")]
+
+
+def sort_options(flat: dict[str, Any]) -> FitOptions:
+    """The record out of flat `name=value` pairs, each put where it belongs.
+
+    Raises:
+        BadOption: for a name that neither `fit`, nor reading data, nor any method knows.
+    """
+    own, reading = set(own_fields()), {item.name for item in fields(LoadOptions)}
+    tunable = {item.name for method in METHODS.values() for item in fields(method.params)}
+    for name in flat:
+        if name not in own | reading | tunable:
+            raise BadOption(f"fit has no option {name!r}.", hint=suggestion(name, own | reading | tunable))
+    data = LoadOptions(**{name: value for name, value in flat.items() if name in reading})
+    return FitOptions(
+        **{name: value for name, value in flat.items() if name in own},
+        data=data,
+        given={name: value for name, value in flat.items() if name in tunable and name not in own | reading},
+    )

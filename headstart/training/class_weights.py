@@ -1,0 +1,47 @@
+"""Class weights: none, by frequency, or by name."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart._core.check import suggestion
+from headstart._core.errors import BadOption
+
+
+def class_weights(
+    wish: str, classes: tuple[str, ...], counts: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Weights (classes,) with mean 1 over the images, or None for equal weights.
+
+    Args:
+        wish: `none`, `auto` (inverse to the class's frequency) or `name=weight,name=weight`; classes left out get 1.
+        classes: names in output order.
+        counts: training images of each class.
+
+    Raises:
+        BadOption: for an unknown class or a weight that is not a positive number.
+    """
+    if wish == "none":
+        return None
+    if wish == "auto":
+        return np.asarray(counts.sum() / (len(classes) * np.maximum(counts, 1)), np.float64)
+    weights = np.ones(len(classes))
+    for part in wish.split(","):
+        name, _, number = part.rpartition("=")
+        if name.strip() not in classes:
+            hint = suggestion(name.strip(), classes) or "Write none, auto, or name=weight,name=weight."
+            raise BadOption(
+                f"--class-weights names {name.strip() or part!r}, which is no class of this data.", hint=hint
+            )
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = -1.0
+        if not weight > 0:
+            raise BadOption(
+                f"--class-weights gives {name.strip()!r} the weight {number!r}.",
+                hint="It must be a positive number.",
+            )
+        weights[classes.index(name.strip())] = weight
+    return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float64)

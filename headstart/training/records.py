@@ -1,0 +1,101 @@
+"""What goes into training and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart._core.clock import Clock
+from headstart._core.records import record
+from headstart.data.preprocess import Preprocess
+from headstart.data.records import Sample
+from headstart.features import FeatureStore
+from headstart.tasks import Classifier, Task
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything about the data that training may see; the test split is not in it.
+
+    Attributes:
+        refit: the validation images were taken out of the training images here, so a method that has no further use for
+            them may train on them at its end. Never true for a validation split that the user gave.
+    """
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    task: Task
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    store: FeatureStore
+    seed: int
+    refit: bool
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When to stop and how often to save.
+
+    Attributes:
+        folder: where checkpoints of this rung go.
+        every: seconds between two checkpoints.
+    """
+
+    clock: Clock
+    folder: Path
+    every: float = 20.0
+
+
+@record
+class Event:
+    """Something that happened, one line of `history.jsonl`.
+
+    Attributes:
+        event: `rung_start`, `step`, `validation`, `note`, `rung_end`, `ladder_end`.
+        rung: name of the method.
+        epoch: passes over the training images so far.
+        step: optimiser steps so far.
+        loss: mean training loss since the event before.
+        lr: learning rate of the head.
+        metrics: on the validation images.
+        seconds: since the rung began.
+        kept: at `rung_end`: whether this rung's model is the best so far.
+        reason: in words.
+    """
+
+    event: str
+    rung: str
+    epoch: float = 0.0
+    step: int = 0
+    loss: float | None = None
+    lr: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    kept: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A trained network and its answers on the validation images.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        val_logits: (N, classes), of a network that never saw these images; uncalibrated.
+        temperature: what to divide logits by for calibrated probabilities, fitted on images the network had not seen.
+        seconds: of training alone.
+        ended: why training ended, in words.
+        facts: what the method found out on the way (the chosen strength, the best epoch).
+    """
+
+    method: str
+    model: Classifier
+    val_logits: NDArray[np.float64]
+    temperature: float
+    seconds: float
+    ended: str
+    facts: dict[str, Any]

