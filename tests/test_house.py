@@ -112,7 +112,8 @@ def test_bottom_rows_and_help_import_no_torch() -> None:
 
 def test_importing_changes_nothing() -> None:
     code = (
-        "import os, sys, signal, logging, random; before = (dict(os.environ), list(sys.path), signal.getsignal(signal.SIGINT),"
+        "import os, sys, signal, logging, random;"
+        "before = (dict(os.environ), list(sys.path), signal.getsignal(signal.SIGINT),"
         " logging.getLogger().handlers[:], random.getstate()); import headstart, headstart.runs.fit, headstart.learner;"
         "after = (dict(os.environ), list(sys.path), signal.getsignal(signal.SIGINT), logging.getLogger().handlers[:],"
         " random.getstate()); changed = {k: v for k, v in after[0].items() if before[0].get(k) != v};"

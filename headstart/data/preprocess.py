@@ -41,7 +41,9 @@ class Preprocess:
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of an image after the resize and before the crop.
 
-        >>> Preprocess(height=224, width=224, resize=256, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3).resized(500, 375)
+        >>> half = (0.5, 0.5, 0.5)
+        >>> contract = Preprocess(height=224, width=224, resize=256, interpolation="bicubic", mean=half, std=half)
+        >>> contract.resized(500, 375)
         (341, 256)
         """
         if self.fit == "squash":
@@ -71,7 +73,8 @@ def from_timm(config: dict[str, object]) -> Preprocess:
     kernel, mode = str(config.get("interpolation") or "bicubic"), str(config.get("crop_mode") or "center")
     if kernel not in INTERPOLATIONS or mode not in ("center", "squash") or (mode == "squash" and crop != 1):
         raise BadWeights(
-            f"These weights were trained with {kernel!r} resizing and crop mode {mode!r}, which headstart does not reproduce exactly.",
+            f"These weights were trained with {kernel!r} resizing and crop mode {mode!r}, which headstart does not "
+            "reproduce exactly.",
             hint="Choose other weights: headstart weights list",
         )
     height, width = int(size[1]), int(size[2])

@@ -49,7 +49,8 @@ def hits(probability: Floats, truth: Labels, *, top: int) -> Floats:
     """1 for each image (N,) whose true class is among the `top` most probable, else 0."""
     own = probability[np.arange(len(truth)), truth]
     better = (probability > own[:, None]).sum(1)
-    return (better < top).astype(np.float64)
+    found: Floats = (better < top).astype(np.float64)
+    return found
 
 
 def log_losses(probability: Floats, truth: Labels) -> Floats:

@@ -22,6 +22,7 @@ STRENGTHS = tuple(float(10.0**power) for power in np.arange(-3, 2.6, 0.5))
 """Values of scikit-learn's C (inverse strength) on features scaled to unit variance on average, strongest pull first."""
 
 _TOLERANCE, _ITERATIONS = 1e-3, 300
+_FEW, _REPEATS = 1000, 3  # below this many images, cross-validation is repeated with other folds
 
 
 @dataclass(frozen=True)
@@ -164,10 +165,17 @@ class Path:
 
 
 def choose_strength(problem: Problem, *, count: int, seed: int) -> Path:
-    """The regularisation path, from strong to weak, walked until the loss has clearly turned upwards."""
+    """The regularisation path, from strong to weak, walked until the loss has turned upwards.
+
+    On few images one division into folds is a game of chance, so several are averaged.
+    """
+    repeats = _REPEATS if len(problem.targets) < _FEW else 1
     tried: list[tuple[float, float, float]] = []
     for strength in track(STRENGTHS, label="choosing the strength"):
-        losses = row_losses(cross_fit(problem, strength=strength, count=count, seed=seed), problem.targets)
+        rounds = [
+            cross_fit(problem, strength=strength, count=count, seed=seed + turn) for turn in range(repeats)
+        ]
+        losses = np.mean([row_losses(logits, problem.targets) for logits in rounds], axis=0)
         tried.append((strength, float(losses.mean()), float(losses.std() / np.sqrt(len(losses)))))
         if len(tried) >= 3 and min(loss for _, loss, _ in tried) < min(tried[-1][1], tried[-2][1]):
             break

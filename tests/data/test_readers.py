@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
-import hashlib
-import http.server
-import struct
-import threading
 import unicodedata
 from pathlib import Path
 
@@ -17,7 +11,6 @@ from PIL import Image
 
 from headstart._core.errors import BadInput, BadOption
 from headstart.data.readers import READERS, Listing
-from headstart.data.readers.torchvision_sets import SETS
 from headstart.data.records import LoadOptions
 from headstart.data.sources import list_source
 
@@ -59,7 +52,14 @@ def test_rows_name_themselves(name: str) -> None:
 
 
 def test_flat_folders(tmp_path: Path) -> None:
-    for name in ("cat/a.JPG", "cat/deep/er/b.png", "dog/c.TIFF", "dog/no-ending", "dog/._c.jpg", "dog/.h.png"):
+    for name in (
+        "cat/a.JPG",
+        "cat/deep/er/b.png",
+        "dog/c.TIFF",
+        "dog/no-ending",
+        "dog/._c.jpg",
+        "dog/.h.png",
+    ):
         picture(tmp_path / name)
     picture(tmp_path / "__MACOSX/cat/x.png")
     picture(tmp_path / ".git/cat/x.png")
@@ -252,13 +252,13 @@ PATHS: list[object] = [f"img/{number}.png" for number in range(4)]
 
 
 def test_table(file: Path, tmp_path: Path) -> None:
-    columns = {
+    columns: dict[str, list[object]] = {
         "path": [*PATHS[:2], str(tmp_path / "img/2.png"), "img\\3.png"],
         "label": ["cat", " dog", "cat", "dog"],
         "split": ["train", "Valid", "test", None],
         "group": ["p1", "p2", "p3", None],
     }
-    listing = listed(table(file, columns))  # type: ignore[arg-type]
+    listing = listed(table(file, columns))
     assert answers(listing, tmp_path) == {
         "img/0.png": ("train", "cat"),
         "img/1.png": ("val", "dog"),
@@ -271,7 +271,7 @@ def test_table(file: Path, tmp_path: Path) -> None:
 
 
 def test_table_with_other_column_names(file: Path) -> None:
-    columns = {"img": PATHS, "kind": [1, 2, 1, 2], "patient": [7, 7, 8, 8]}
+    columns: dict[str, list[object]] = {"img": PATHS, "kind": [1, 2, 1, 2], "patient": [7, 7, 8, 8]}
     listing = listed(table(file, columns), path_column="img", label_column="kind", group_column="patient")
     assert listing.classes == ("1", "2")
     assert [sample.group for sample in listing.samples] == ["7", "7", "8", "8"]
@@ -374,96 +374,3 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(BadInput, match="not a readable Parquet"):
         listed(tmp_path / "t.parquet")
-
-
-# built-in names --------------------------------------------------------------------------------------------
-
-
-def test_digits() -> None:
-    listing = listed("digits")
-    assert len(listing.samples) == 1797
-    assert listing.classes == tuple("0123456789")
-    sample = listing.samples[17]
-    assert (sample.name, sample.labels) == ("digits:17", (7,))
-    assert isinstance(sample.source, np.ndarray)
-    assert (sample.source.shape, sample.source.dtype) == ((8, 8), np.uint8)
-    # its first rows, from the UCI file: 0 0 1 8 15 10 0 0 / 0 3 13 15 14 14 0 0
-    assert sample.source[0].tolist() == [round(v * 255 / 16) for v in (0, 0, 1, 8, 15, 10, 0, 0)]
-    assert max(int(np.max(one.source)) for one in listing.samples) == 255  # type: ignore[arg-type]
-
-
-def idx(values: np.ndarray) -> bytes:  # type: ignore[type-arg]
-    """MNIST's file format, compressed."""
-    head = struct.pack(">HBB", 0, 8, values.ndim) + struct.pack(f">{values.ndim}I", *values.shape)
-    return gzip.compress(head + values.tobytes(), mtime=0)
-
-
-@pytest.fixture
-def mnist_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A local server with five training and three test images in MNIST's format."""
-    from torchvision import datasets
-
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "mirror"
-    folder.mkdir()
-    resources = []
-    for part, count in (("train", 5), ("t10k", 3)):
-        images = rng.integers(0, 255, (count, 28, 28), np.uint8)
-        for name, values in (("images-idx3", images), ("labels-idx1", np.arange(count, dtype=np.uint8))):
-            file = folder / f"{part}-{name}-ubyte.gz"
-            file.write_bytes(idx(values))
-            resources.append((file.name, hashlib.md5(file.read_bytes()).hexdigest()))
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    monkeypatch.setattr(datasets.MNIST, "resources", resources)
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield folder
-    server.shutdown()
-    server.server_close()
-
-
-def test_torchvision(mnist_mirror: Path, tmp_path: Path) -> None:
-    listing = listed("torchvision:mnist")  # case does not matter
-    assert [sample.split for sample in listing.samples] == ["train"] * 5 + ["test"] * 3
-    assert listing.classes == tuple("0123456789")
-    assert listing.samples[6].name == "MNIST:test/1"
-    assert listing.samples[6].labels == (1,)
-    expected = np.random.default_rng(0).integers(0, 255, (5, 28, 28), np.uint8)
-    assert np.array_equal(np.asarray(listing.samples[2].source), expected[2])
-    assert (tmp_path / "cache/datasets/MNIST/raw").is_dir()
-    for file in mnist_mirror.iterdir():
-        file.unlink()
-    assert len(listed("torchvision:MNIST").samples) == 8  # a second time there is no download
-
-
-def test_torchvision_checks_what_it_downloads(mnist_mirror: Path) -> None:
-    (mnist_mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(3, np.uint8)))
-    with pytest.raises(BadInput, match="MNIST is not in .*cache/datasets and could not be downloaded") as caught:
-        listed("torchvision:MNIST")
-    assert "t10k" in caught.value.hint
-
-
-def test_torchvision_names() -> None:
-    with pytest.raises(BadInput) as caught:
-        listed("torchvision:CIFAR11")
-    assert "Did you mean 'CIFAR10" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_torchvision_rows_fit_torchvision(name: str) -> None:
-    import inspect
-
-    from torchvision import datasets
-
-    known = inspect.signature(getattr(datasets, name).__init__).parameters
-    assert "download" in known
-    for split, arguments in SETS[name].parts.items():
-        assert split in ("", "train", "val", "test")
-        assert set(arguments) <= set(known)
-    if "train" in SETS[name].parts:
-        assert "test" in SETS[name].parts
