@@ -17,6 +17,7 @@ from headstart._core import files
 from headstart._core.check import existing, suggestion
 from headstart._core.errors import BadOption, BadWeights
 from headstart._core.log import say
+from headstart._core.places import cache_folder
 from headstart._core.table import Table
 from headstart.data.preprocess import Preprocess
 from headstart.weights import torchvision_nets
@@ -40,11 +41,6 @@ class Source:
     summary: str
     info: Callable[[str, str], WeightsInfo]
     fetch: Callable[[str, str], Path | None]
-
-
-def cache_folder() -> Path:
-    """Where downloaded files are kept: `$HEADSTART_CACHE/weights`, by default under `~/.cache/headstart`."""
-    return Path(os.environ.get("HEADSTART_CACHE") or Path.home() / ".cache" / "headstart") / "weights"
 
 
 def parse(name: str) -> tuple[Source, str]:
@@ -119,7 +115,7 @@ def _from_hub(repository: str, name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
-    by_hand = cache_folder() / repository.replace("/", "--") / "model.safetensors"
+    by_hand = cache_folder("weights") / repository.replace("/", "--") / "model.safetensors"
     if by_hand.is_file():
         return by_hand
     for file in ("model.safetensors", "pytorch_model.bin"):
@@ -153,7 +149,7 @@ def _hub_config(repository: str) -> dict[str, Any]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    by_hand = cache_folder() / repository.replace("/", "--") / "config.json"
+    by_hand = cache_folder("weights") / repository.replace("/", "--") / "config.json"
     try:
         path = (
             by_hand
@@ -263,7 +259,7 @@ def _torchvision_facts(identifier: str, _arch: str) -> WeightsInfo:
 
 def _torchvision_fetch(identifier: str, _arch: str) -> Path:
     address = str(_torchvision_weights(identifier).url)
-    place = cache_folder() / address.rpartition("/")[2]
+    place = cache_folder("weights") / address.rpartition("/")[2]
     if not place.is_file():
         say(f"downloading {address}")
         _download(address, place, f"torchvision:{identifier}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from headstart._core.check import suggestion
 from headstart._core.errors import BadInput, BadOption
 from headstart._core.files import writable_folder
+from headstart._core.places import cache_folder
 from headstart._core.records import record
 from headstart._core.table import Table
 from headstart.data.readers.records import Listing, Reader
@@ -140,7 +140,7 @@ def read(source: str, options: LoadOptions) -> Listing:
         BadInput: when the dataset is unknown, or can neither be found nor downloaded.
     """
     name = _known(source[len(_PREFIX) :])
-    row, folder = SETS[name], cache_folder()
+    row, folder = SETS[name], cache_folder("datasets")
     parts = {split: _construct(name, folder, arguments) for split, arguments in row.parts.items()}
     classes = row.classes or _class_names(next(iter(parts.values())))
     samples = chain.from_iterable(_samples(name, split, row.items(part)) for split, part in parts.items())
@@ -150,11 +150,6 @@ def read(source: str, options: LoadOptions) -> Listing:
         classes=classes,
         notes=(f"{_PREFIX}{name} lies in {folder}; its licence is on its authors' page.",),
     )
-
-
-def cache_folder() -> Path:
-    """Where downloaded datasets are kept: `datasets` in HEADSTART_CACHE, by default in ~/.cache/headstart."""
-    return Path(os.environ.get("HEADSTART_CACHE") or "~/.cache/headstart").expanduser() / "datasets"
 
 
 def _known(typed: str) -> str:
