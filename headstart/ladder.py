@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headstart import training
+from headstart import compute, training
 from headstart._core import files, records
 from headstart._core.clock import Clock
+from headstart._core.errors import BadInput, BadPlan
 from headstart._core.records import record
 from headstart._core.seed import generator
 from headstart.adaptation import Adapted, Ledger, adapt, settle
@@ -94,15 +96,14 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
         found = _reload(task, rung)
         if found is None:
             yield Event(event="rung_start", rung=rung.method, reason=rung.why)
-            found = yield from _climb_rung(task, rung, best, first=best is None)
-            outcome = found.outcome
-            yield Event(
-                event="rung_end",
-                rung=rung.method,
-                seconds=outcome.seconds,
-                kept=outcome.kept,
-                reason=outcome.reason,
-            )
+            try:
+                found = yield from _climb_rung(task, rung, best, first=best is None)
+            except (BadPlan, compute.Stopped) as error:
+                if best is None:
+                    raise
+                yield Event(event="note", rung=rung.method, reason=_given_up(error, best))
+                continue
+            yield rung_end(found.outcome)
         done.append(found)
         if found.outcome.kept:
             best = found
@@ -110,6 +111,23 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
     assert best is not None  # a plan has at least one rung, and the first is always kept
     yield Event(event="ladder_end", rung=best.outcome.method, reason=task.clock.over or "all rungs climbed")
     return (best, *(other for other in done if other is not best))
+
+
+def _given_up(error: Exception, best: Climbed) -> str:
+    """Why a costlier rung has no result; what was reached before it is not lost by that."""
+    why = f"stopped by {error} before its first step" if isinstance(error, compute.Stopped) else str(error)
+    return f"not climbed to its end: {why}\n{best.outcome.method} stays"
+
+
+def rung_end(outcome: Outcome) -> Event:
+    """The event that tells how a rung ended."""
+    return Event(
+        event="rung_end",
+        rung=outcome.method,
+        seconds=outcome.seconds,
+        kept=outcome.kept,
+        reason=outcome.reason,
+    )
 
 
 def _climb_rung(
@@ -172,7 +190,13 @@ def _reload(task: Climb, rung: Rung) -> Climbed | None:
     if not (folder / "outcome.json").exists():
         return None
     outcome = records.load(Outcome, folder / "outcome.json")
-    content = torch.load(folder / "model.pt", weights_only=True)
+    try:
+        content = torch.load(folder / "model.pt", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        raise BadInput(
+            f"{folder / 'model.pt'} cannot be read: {error}.",
+            hint=f"Delete the folder {folder}; the rung then starts anew.",
+        ) from error
     model = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed).model
     model.load_state_dict(content["model"])
     return Climbed(outcome=outcome, model=model.eval(), val_logits=content["val_logits"].numpy())

@@ -34,6 +34,7 @@ COMMANDS: Table[Command] = Table(
             "headstart.cli.audit:audit", "Look at a dataset: counts, unreadable files, duplicates, splits."
         ),
         "weights": Command("headstart.cli.weights:app", "Pretrained weights: list, show, check."),
+        "cache": Command("headstart.cli.cache:app", "What is kept between runs: info, clear."),
         "export": Command(
             "headstart.cli.export:export", "Write a checked file to deploy, with preprocessing inside."
         ),
@@ -47,8 +48,14 @@ COMMANDS: Table[Command] = Table(
 
 
 def build(words: list[str]) -> typer.Typer:
-    """The Typer app for these words: the command that they name is imported, the others are only listed."""
+    """The Typer app for these words: the command that they name is imported, the others are only listed.
+
+    Raises:
+        BadOption: for an unknown command.
+    """
     called = next((word for word in words if not word.startswith("-")), "")
+    if called:
+        COMMANDS[called]
     app = typer.Typer(
         name="headstart",
         no_args_is_help=True,

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from headstart import compute, data, export, ladder, planning, reporting, training, weights
 from headstart._core import log, records
-from headstart._core.check import existing
+from headstart._core.check import existing, in_range
 from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadInput, HeadstartError
-from headstart.data.records import Dataset, DatasetFacts, Sample
+from headstart.data.records import Dataset, DatasetFacts, LoadOptions, Sample
 from headstart.evaluation import Evaluation
+from headstart.export.bundle import FOLDER, MANIFEST
 from headstart.features import FeatureStore
 from headstart.ladder import Climb, Climbed, Kept
 from headstart.planning import Plan, Wishes
 from headstart.runs.exam import examine
-from headstart.runs.folder import History, Request, as_request, locked, new_folder
+from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
 from headstart.runs.gallery import save_examples
 from headstart.runs.options import FitOptions, sort_options
+from headstart.runs.stopping import Stopper, stopping
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
@@ -62,65 +59,122 @@ def fit(source: str | Path, **options: Any) -> Fitted:
         BadOption: for an unknown option, or one without effect on the chosen method.
         BadInput: for data or weights that cannot be used.
     """
-    chosen = sort_options(options)
-    parse_duration(chosen.budget)  # a wrong word is told before an hour of work
-    planning.check_given(chosen.method, chosen.given)
-    dataset, facts, seconds = read(str(source), chosen)
-    folder = new_folder(str(source), chosen.out)
+    chosen = _checked(options)
     request = as_request(str(source), chosen)
-    records.save(folder / "request.json", request)
-    return _run(folder, chosen, dataset, facts, seconds)
+    check_out(request.source, chosen.out)
+    job = _prepare(request)
+    folder = new_folder(request.source, chosen.out)
+    with locked(folder):
+        check_out(request.source, chosen.out)  # another process may have begun here while the data was read
+        records.save(folder / REQUEST, request)
+        return _run(folder, job)
 
 
 def resume(run: str | Path) -> Fitted:
     """The finished run, after going on where it was interrupted.
 
     Raises:
-        BadInput: when the folder holds no run, or the data has changed since.
+        BadInput: when the folder holds no run, the run is finished, or the data has changed since.
     """
     folder = existing(run, what="The run folder")
-    if (folder / "evaluation.json").exists() and (folder / "report.html").exists():
-        raise BadInput(f"The run in {folder} is finished.", hint=f"Its report: {folder / 'report.html'}")
-    request = records.load(Request, folder / "request.json")
-    dataset, facts, seconds = read(request.source, request.options)
-    if (folder / "facts.json").exists():
-        before = records.load(DatasetFacts, folder / "facts.json")
-        if before.digest != facts.digest:
-            raise BadInput(
-                f"The images or labels of {request.source} have changed since the run in {folder} was started.",
-                hint="Start a new run: headstart fit " + request.source,
-            )
-    return _run(folder, request.options, dataset, facts, seconds)
+    if not (folder / REQUEST).is_file():
+        raise BadInput(
+            f"{folder} holds no run: there is no {REQUEST} in it.",
+            hint=f"Start one: headstart fit DATA --out {folder}",
+        )
+    with locked(folder):
+        if _is_finished(folder):
+            raise BadInput(f"The run in {folder} is finished.", hint=f"Its report: {folder / 'report.html'}")
+        request = records.load(Request, folder / REQUEST)
+        job = _prepare(request, folder)
+        if (folder / "facts.json").exists():
+            before = records.load(DatasetFacts, folder / "facts.json")
+            if before.digest != job.facts.digest:
+                raise BadInput(
+                    f"The images or labels of {request.source} have changed since the run in {folder} was started.",
+                    hint="Start a new run: headstart fit " + request.source,
+                )
+        return _run(folder, job)
 
 
 def plan(source: str | Path, **options: Any) -> tuple[DatasetFacts, Plan]:
     """What `fit` would do with the same arguments; nothing is trained or written."""
+    job = _prepare(as_request(str(source), _checked(options)))
+    return job.facts, job.plan
+
+
+def _checked(options: dict[str, Any]) -> FitOptions:
+    """The options, after every check that needs no data: a wrong word is told before an hour of work."""
     chosen = sort_options(options)
+    parse_duration(chosen.budget)
+    in_range("--checkpoint-every", chosen.checkpoint_every, low=0, high=86_400)
     planning.check_given(chosen.method, chosen.given)
-    _, facts, _ = read(str(source), chosen)
-    return facts, planning.make_plan(facts, _backbone(chosen), _wishes(chosen))
+    if chosen.weights != "auto":
+        weights.info(chosen.weights, arch=chosen.arch)
+    return chosen
 
 
-def read(source: str, options: FitOptions) -> tuple[Dataset, DatasetFacts, dict[str, float]]:
-    """The data, its facts and the seconds it took."""
+@dataclass(frozen=True)
+class _Job:
+    """All that is known before anything is trained or written; `seconds` is what it took, by stage."""
+
+    options: FitOptions
+    dataset: Dataset
+    facts: DatasetFacts
+    backbone: Backbone
+    plan: Plan
+    seconds: dict[str, float]
+
+
+def _prepare(request: Request, folder: Path | None = None) -> _Job:
+    """The job, with the plan that an interrupted run in that folder had made."""
     started = time.perf_counter()
-    dataset = data.load(source, options.data)
+    dataset, facts = read(request.source, request.options.data)
+    return _job(dataset, facts, request.options, folder, seconds={"scan": time.perf_counter() - started})
+
+
+def _job(
+    dataset: Dataset,
+    facts: DatasetFacts,
+    options: FitOptions,
+    folder: Path | None,
+    *,
+    seconds: dict[str, float],
+) -> _Job:
+    backbone = _backbone(options)
+    if folder is not None and (folder / "plan.json").exists():
+        decided = records.load(Plan, folder / "plan.json")
+    else:
+        decided = planning.make_plan(facts, backbone, _wishes(options))
+    return _Job(options, dataset, facts, backbone, decided, seconds)
+
+
+def read(source: str, options: LoadOptions) -> tuple[Dataset, DatasetFacts]:
+    """The data and its facts, after telling what was decided on the way in."""
+    dataset = data.load(source, options)
     facts = data.describe(dataset, source)
     for note in dataset.notes:
         log.say(note)
     if dataset.unreadable:
         log.warn(f"{len(dataset.unreadable)} files could not be read and are left out; facts.json lists them")
-    return dataset, facts, {"scan": time.perf_counter() - started}
+    return dataset, facts
 
 
-def _run(
-    folder: Path, options: FitOptions, dataset: Dataset, facts: DatasetFacts, seconds: dict[str, float]
-) -> Fitted:
-    with locked(folder):
-        task, climbed = fit_dataset(folder, dataset, facts, options)
-        seconds["climb"] = task.clock.elapsed
-        save_examples(folder, dataset, facts)
-        result = examine(folder, task, dataset, climbed, seconds=seconds)
+def _is_finished(folder: Path) -> bool:
+    """Whether the run's last steps are done: the bundle knows its metrics, and the card, written last, is there."""
+    manifest = folder / FOLDER / MANIFEST
+    if not all(path.exists() for path in (folder / "evaluation.json", folder / "report.md", manifest)):
+        return False
+    return bool(records.load(export.Manifest, manifest).metrics)
+
+
+def _run(folder: Path, job: _Job) -> Fitted:
+    """The run, up to the report, in a folder that is locked."""
+    with stopping() as stopper:
+        task, climbed = _fit(folder, job, stopper)
+        seconds = job.seconds | {"climb": task.clock.elapsed}
+        save_examples(folder, job.dataset, job.facts)
+        result = examine(folder, task, job.dataset, climbed, seconds=seconds)
         _save_bundle(folder, task, climbed[0], metrics=records.to_plain(result)["splits"]["test"]["metrics"])
         reporting.write_report(folder)
         return Fitted(folder=folder, evaluation=result)
@@ -133,22 +187,26 @@ def fit_dataset(
 
     The folder gets the facts, the plan, the history, the ledger and, from the first rung on, the best bundle so far.
     """
-    backbone = _backbone(options)
-    records.save(folder / "facts.json", facts)
-    decided = _plan_of(folder, facts, backbone, options)
+    job = _job(dataset, facts, options, folder, seconds={})
+    with stopping() as stopper:
+        return _fit(folder, job, stopper)
+
+
+def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbed, ...]]:
+    records.save(folder / "facts.json", job.facts)
+    records.save(folder / "plan.json", job.plan)
     history = History(folder)
-    spent = _forget_unfinished(folder, decided, history)
-    clock = Clock(decided.budget_seconds, spent=spent)
+    clock = Clock(job.plan.budget_seconds, spent=_mend(folder, job.plan, history))
+    stopper.watch(clock)
     task = Climb(
-        plan=decided,
-        backbone=backbone,
-        data=_training_data(dataset, backbone, options.seed),
+        plan=job.plan,
+        backbone=job.backbone,
+        data=_training_data(job.dataset, job.backbone, job.options.seed),
         clock=clock,
         folder=folder / "checkpoint",
-        every=options.checkpoint_every,
+        every=job.options.checkpoint_every,
     )
-    with _stopping(clock):
-        return task, _climb(task, folder, history)
+    return task, _climb(task, folder, history)
 
 
 def _backbone(options: FitOptions) -> Backbone:
@@ -165,15 +223,6 @@ def _wishes(options: FitOptions) -> Wishes:
     )
 
 
-def _plan_of(folder: Path, facts: DatasetFacts, backbone: Backbone, options: FitOptions) -> Plan:
-    """The plan of an interrupted run as it was, or a new one."""
-    if (folder / "plan.json").exists():
-        return records.load(Plan, folder / "plan.json")
-    decided = planning.make_plan(facts, backbone, _wishes(options))
-    records.save(folder / "plan.json", decided)
-    return decided
-
-
 def _training_data(dataset: Dataset, backbone: Backbone, seed: int) -> training.TrainingData:
     return training.TrainingData(
         train=dataset.train,
@@ -187,17 +236,20 @@ def _training_data(dataset: Dataset, backbone: Backbone, seed: int) -> training.
     )
 
 
-def _forget_unfinished(folder: Path, decided: Plan, history: History) -> float:
-    """Seconds that an interrupted climb has spent, after dropping from the history what will be told again."""
-    spent = 0.0
+def _mend(folder: Path, decided: Plan, history: History) -> float:
+    """Seconds that an interrupted climb has spent, after making its history one that can be added to."""
+    spent, ended, unfinished = 0.0, [], {}
     for rung in decided.rungs:
         place = folder / "checkpoint" / rung.method
         if (place / "outcome.json").exists():
-            spent += records.load(ladder.Outcome, place / "outcome.json").seconds
+            outcome = records.load(ladder.Outcome, place / "outcome.json")
+            spent += outcome.seconds
+            ended.append(ladder.rung_end(outcome))
             continue
         found = training.checkpoint_of(place)
-        history.forget_unfinished(rung.method, after_step=found.step if found else 0)
+        unfinished[rung.method] = found.step if found else 0
         spent += found.seconds if found else 0.0
+    history.mend(ended, unfinished)
     return spent
 
 
@@ -248,28 +300,7 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
     export.save_bundle(folder / "bundle", climbed.model, manifest)
 
 
-@contextmanager
-def _stopping(clock: Clock) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the clock to stop; a second Ctrl-C is Python's own. Only the main thread may listen."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        log.warn(f"{name}: ending cleanly with the best model so far (again to stop at once)")
-        clock.stop(name)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def validation_images(run: Path) -> tuple[Sample, ...]:
     """The validation images of a finished run, read again from where they came."""
-    request = records.load(Request, run / "request.json")
+    request = records.load(Request, run / REQUEST)
     return data.load(request.source, request.options.data).val

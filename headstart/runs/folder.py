@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from headstart.runs.options import FitOptions
 from headstart.training import Event
 
 RUNS = "headstart-runs"
+REQUEST = "request.json"
 
 
 @record
@@ -28,36 +30,53 @@ class Request:
     options: FitOptions
 
 
-def new_folder(source: str, out: str) -> Path:
-    """An empty folder for a run: the one asked for, or the next free number under `headstart-runs/`.
+def check_out(source: str, out: str) -> None:
+    """Nothing, if a run may go to `out` (empty: the next free folder); told before the data is read.
 
     Raises:
-        BadInput: when the folder already holds a run, or cannot be written to.
+        BadInput: when the folder already holds a run, holds the images themselves, or cannot be written to.
     """
+    folder = Path(out or RUNS).expanduser()
+    if out and (folder / REQUEST).exists():
+        raise BadInput(
+            f"{folder} already holds a run.",
+            hint=f"Go on with it: headstart fit --resume {folder}; or choose another folder with --out.",
+        )
+    if out and Path(source).is_dir() and folder.resolve() == Path(source).resolve():
+        raise BadInput(
+            f"--out {folder} is the folder of the images.", hint="Choose another folder with --out."
+        )
+    missing = [part for part in (folder, *folder.parents) if not part.exists()]
+    files.writable_folder(folder)
+    with contextlib.suppress(OSError):  # not empty: another process works there
+        for part in missing:  # nothing stays behind if the data cannot be used
+            part.rmdir()
+
+
+def new_folder(source: str, out: str) -> Path:
+    """An empty folder for a run: the one asked for, or the next free number under `headstart-runs/`."""
     if out:
-        folder = Path(out).expanduser()
-        if (folder / "request.json").exists():
-            raise BadInput(
-                f"{folder} already holds a run.",
-                hint=f"Go on with it: headstart fit --resume {folder}; or choose another folder with --out.",
-            )
-        return files.writable_folder(folder)
+        return files.writable_folder(out)
     stem = (
         "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(source).name or "run").strip("-.")
         or "run"
     )
+    files.writable_folder(RUNS)
     number = 1
-    while (Path(RUNS) / f"{stem}-{number}").exists():
+    while True:
+        folder = Path(RUNS) / f"{stem}-{number}"
+        with contextlib.suppress(FileExistsError):  # also another process's, made in this very moment
+            folder.mkdir()
+            return folder
         number += 1
-    return files.writable_folder(Path(RUNS) / f"{stem}-{number}")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The folder for this process alone.
+    """The folder for this process alone, cleared of what a killed one left half-written.
 
     Raises:
-        BadInput: when another process is working in it.
+        BadInput: when another process is working in it, or it cannot be written to.
     """
     lock = FileLock(folder / ".lock")
     try:
@@ -66,7 +85,11 @@ def locked(folder: Path) -> Iterator[None]:
         raise BadInput(
             f"Another headstart process is working in {folder}.", hint="Wait for it, or choose another --out."
         ) from error
+    except OSError as error:
+        raise files.explain_os_error(error, folder) from error
     try:
+        for left in folder.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
@@ -77,9 +100,12 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "history.jsonl"
+        self._started: set[str] = set()
 
     def add(self, event: Event) -> None:
-        """Append an event."""
+        """Append an event; that a rung starts is told once, also where it goes on after an interruption."""
+        if event.event == "rung_start" and event.rung in self._started:
+            return
         line = json.dumps(records.to_plain(event), ensure_ascii=False)
         try:
             with self._path.open("a", encoding="utf-8") as stream:
@@ -99,24 +125,40 @@ class History:
                 break
         return out
 
-    def forget_unfinished(self, rung: str, *, after_step: int) -> None:
-        """Drop what an interrupted rung told after the step that it is resumed from: it is about to be told again."""
-        kept = [
-            line
-            for line in self.read()
-            if line["rung"] != rung
-            or (line["event"] != "rung_start" and line["step"] <= after_step and after_step)
-        ]
-        files.write_text(self._path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    def mend(self, ended: Sequence[Event], unfinished: Mapping[str, int]) -> None:
+        """Make the history one that the rest of an interrupted run can be added to.
+
+        Args:
+            ended: the last event of every finished rung, told here if the run was killed before it was.
+            unfinished: rung -> the step that it goes on from; what it told after that is about to be told again.
+        """
+        lines = [line for line in self.read() if self._stays(line, unfinished)]
+        told = {line["rung"] for line in lines if line["event"] == "rung_end"}
+        lines += [records.to_plain(event) for event in ended if event.rung not in told]
+        self._started = {line["rung"] for line in lines if line["event"] == "rung_start"}
+        files.write_text(self._path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    @staticmethod
+    def _stays(line: dict[str, Any], unfinished: Mapping[str, int]) -> bool:
+        if line["event"] == "ladder_end":
+            return False
+        step = unfinished.get(line["rung"])
+        if step is None:
+            return True
+        return step > 0 and (line["event"] == "rung_start" or 0 < line["step"] <= step)
 
 
-def as_request(source: str, options: FitOptions) -> dict[str, Any]:
-    """The plain form of a request, with data folders made absolute, so that a run resumes from anywhere."""
-    plain = asdict(Request(source=_absolute(source), options=options))
-    for split in ("val", "test"):
-        plain["options"]["data"][split] = _absolute(plain["options"]["data"][split])
-    return plain
+def as_request(source: str, options: FitOptions) -> Request:
+    """A request in which all paths are absolute, so that a run resumes from anywhere and names its images alike."""
+    kind, _, path = options.weights.partition(":")
+    weights = f"file:{_absolute(path)}" if kind == "file" else options.weights
+    places = replace(options.data, val=_absolute(options.data.val), test=_absolute(options.data.test))
+    return Request(source=_absolute(source), options=replace(options, weights=weights, data=places))
 
 
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute()) if path and Path(path).expanduser().exists() else path
+def _absolute(text: str) -> str:
+    """The absolute path, if it is one that exists and not the name of built-in data."""
+    if not text or text == "digits" or text.startswith("torchvision:"):
+        return text
+    path = Path(text).expanduser()
+    return str(path.absolute()) if path.exists() else text

@@ -13,7 +13,8 @@ from headstart.data.readers.labels import shown
 from headstart.data.readers.records import EXTENSIONS
 from headstart.data.records import Unreadable
 
-_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")
+_CLUTTER = ("__macosx", "thumbs.db", "desktop.ini", "headstart-runs")
+_RUN_FILES = ("request.json", "facts.json")  # a folder with both is one of our runs: its pictures are no data
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
@@ -35,7 +36,7 @@ class Found:
 
 
 def children(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(folders, other entries) in a folder, sorted by name; hidden names and system clutter are left out.
+    """(folders, other entries) in a folder, sorted by name; hidden names, system clutter and runs are left out.
 
     Raises:
         BadInput: when the folder may not be listed.
@@ -49,7 +50,12 @@ def children(folder: Path) -> tuple[list[Path], list[Path]]:
         ) from error
     entries = [path for path in entries if not (path.name[0] == "." or path.name.lower() in _CLUTTER)]
     folders = [path for path in entries if is_kind(path.is_dir)]
-    return folders, [path for path in entries if not is_kind(path.is_dir)]
+    others = [path for path in entries if not is_kind(path.is_dir)]
+    return [path for path in folders if not _is_run(path)], others
+
+
+def _is_run(folder: Path) -> bool:
+    return all(is_kind((folder / name).is_file) for name in _RUN_FILES)
 
 
 def is_kind(question: Callable[[], bool]) -> bool:
