@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from headstart._core import files
-from headstart._core.errors import BadWeights
+from headstart._core.errors import BadOption, BadWeights
 from headstart._core.log import say
 from headstart.weights.backbone import build, classifier_of, take_apart
 from headstart.weights.records import Backbone, WeightsInfo
-from headstart.weights.sources import SOURCES, parse
+from headstart.weights.sources import SOURCES, Source, parse
 from headstart.weights.state import KeyReport, by_order, compare, read_state, without_prefix
 
 _SEED = 0  # random weights are the same every time
@@ -23,11 +23,21 @@ def info(name: str, *, arch: str = "") -> WeightsInfo:
     """The facts of weights, without loading them.
 
     Raises:
-        BadOption: for a name without a known source.
+        BadOption: for a name without a known source, and for an architecture where the weights say it themselves.
         BadWeights: for weights that the source does not have.
     """
-    source, identifier = parse(name)
+    source, identifier = _source(name, arch)
     return source.info(identifier, arch)
+
+
+def _source(name: str, arch: str) -> tuple[Source, str]:
+    source, identifier = parse(name)
+    if arch and not source.takes_arch:
+        raise BadOption(
+            f"--arch {arch!r} has no effect on {name}, which says its architecture itself.",
+            hint="Leave --arch away; it belongs to file: and to hf: repositories that do not say theirs.",
+        )
+    return source, identifier
 
 
 def blank(arch: str) -> Backbone:
@@ -42,10 +52,10 @@ def load(name: str, *, arch: str = "") -> Backbone:
     """The backbone with its pretrained weights.
 
     Raises:
-        BadOption: for a name without a known source.
+        BadOption: for a name without a known source, and for an architecture where the weights say it themselves.
         BadWeights: for a file that is missing, damaged or unsafe, or that fits less than the whole backbone.
     """
-    source, identifier = parse(name)
+    source, identifier = _source(name, arch)
     facts = source.info(identifier, arch)
     path = source.fetch(identifier, arch)
     if path is None:

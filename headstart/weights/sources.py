@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import json
 import os
 import shutil
@@ -25,6 +27,8 @@ from headstart.weights.catalog import BUNDLED, KNOWN, bundled_info, known_of, ti
 from headstart.weights.records import WeightsInfo
 
 _TIMEOUT = 30  # seconds without an answer
+_BROKEN = (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)
+_CHECKPOINTS = ("model.safetensors", "pytorch_model.bin")  # of a hub repository, the safer first
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's and most of timm's mean and std
 
 
@@ -36,11 +40,13 @@ class Source:
         summary: one line for help.
         info: the facts, without loading the weights.
         fetch: the file, downloaded if need be and verified; None where there is no file (random weights).
+        takes_arch: whether `--arch` says something that the weights themselves may not say.
     """
 
     summary: str
     info: Callable[[str, str], WeightsInfo]
     fetch: Callable[[str, str], Path | None]
+    takes_arch: bool = False
 
 
 def parse(name: str) -> tuple[Source, str]:
@@ -52,6 +58,10 @@ def parse(name: str) -> tuple[Source, str]:
     prefix, colon, identifier = name.partition(":")
     if colon and prefix in SOURCES and identifier:
         return SOURCES[prefix], identifier
+    if colon and prefix in SOURCES:
+        raise BadOption(
+            f"--weights {name!r} names no weights after the colon.", hint="See headstart weights list."
+        )
     if not colon:
         close = suggestion(name, [full.partition(":")[2] for full in (*_bundled_names(), *KNOWN)])
         full = next(
@@ -112,25 +122,61 @@ def _timm_fetch(identifier: str, _arch: str) -> Path:
 
 def _from_hub(repository: str, name: str) -> Path:
     """The checkpoint of a hub repository: safetensors if there is one; the hub's own cache is used and filled."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    by_hand = cache_folder("weights") / repository.replace("/", "--") / "model.safetensors"
-    if by_hand.is_file():
+    by_hand = next((path for file in _CHECKPOINTS if (path := _by_hand(repository, file)).is_file()), None)
+    if by_hand is not None:
         return by_hand
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        try:
-            return Path(hf_hub_download(repository, file, etag_timeout=_TIMEOUT))
-        except LocalEntryNotFoundError as error:
-            raise _unreachable(name, f"{_endpoint()}/{repository}/resolve/main/{file}", by_hand) from error
-        except EntryNotFoundError:
-            continue
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise _unreachable(name, f"{_endpoint()}/{repository}/resolve/main/{file}", by_hand) from error
+    for file in _CHECKPOINTS:
+        if (found := _hub_file(repository, file, name)) is not None:
+            return found
     raise BadWeights(
-        f"The hub repository {repository!r} has neither model.safetensors nor pytorch_model.bin.",
+        f"The hub repository {repository!r} has neither {' nor '.join(_CHECKPOINTS)}.",
         hint="Download the right file yourself and use file:PATH with --arch.",
     )
+
+
+def _by_hand(repository: str, file: str) -> Path:
+    return cache_folder("weights") / repository.replace("/", "--") / file
+
+
+def _hub_file(repository: str, file: str, name: str) -> Path | None:
+    """A file of a hub repository: put in our cache by hand, else from the hub or its own cache; None if it has none.
+
+    Raises:
+        BadWeights: for a repository that is not there or not open, and where the hub cannot be reached.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    # HTTPError of httpx, or of what the hub's client uses by now; broken connections are errors of its kind.
+    transport: Any = errors.HfHubHTTPError.__bases__[0]
+    by_hand = _by_hand(repository, file)
+    if by_hand.is_file():
+        return by_hand
+    try:
+        return Path(hf_hub_download(repository, file, endpoint=_endpoint(), etag_timeout=_TIMEOUT))
+    except errors.HFValidationError as error:
+        raise BadWeights(
+            f"{repository!r} is no name of a hub repository.", hint="It is written owner/name."
+        ) from error
+    except errors.RepositoryNotFoundError as error:  # a gated one is a kind of it
+        raise BadWeights(
+            f"{name}: {_endpoint()} shows no repository {repository!r}; it is misspelt, private or gated.",
+            hint="Look it up on the hub; for a private or gated one, log in with `hf auth login`.",
+        ) from error
+    except errors.RemoteEntryNotFoundError:
+        return None
+    except (OSError, transport) as error:
+        if _is_known_absent(repository, file):
+            return None
+        if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.ENOSPC:
+            raise files.explain_os_error(error, Path(error.filename or "the hub's cache")) from error
+        raise _unreachable(name, f"{_endpoint()}/{repository}/resolve/main/{file}", by_hand) from error
+
+
+def _is_known_absent(repository: str, file: str) -> bool:
+    """Whether the hub said so, now or when it was last reached: offline, its cache still serves the other file."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    return try_to_load_from_cache(repository, file) is _CACHED_NO_EXIST
 
 
 def _endpoint() -> str:
@@ -146,24 +192,14 @@ def _unreachable(name: str, address: str, place: Path) -> BadWeights:
 
 
 def _hub_config(repository: str) -> dict[str, Any]:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    by_hand = cache_folder("weights") / repository.replace("/", "--") / "config.json"
-    try:
-        path = (
-            by_hand
-            if by_hand.is_file()
-            else Path(hf_hub_download(repository, "config.json", etag_timeout=_TIMEOUT))
-        )
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except EntryNotFoundError:
+    path = _hub_file(repository, "config.json", f"hf:{repository}")
+    if path is None:
         return {}
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        raise _unreachable(
-            f"hf:{repository}", f"{_endpoint()}/{repository}/resolve/main/config.json", by_hand
-        ) from error
-    return found
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadWeights(f"{path} is not JSON: {error}.", hint="Delete it and run again.") from error
+    return found if isinstance(found, dict) else {}
 
 
 def _hub_facts(repository: str, arch: str) -> WeightsInfo:
@@ -173,7 +209,8 @@ def _hub_facts(repository: str, arch: str) -> WeightsInfo:
         raise BadWeights(
             f"hf:{repository} does not say its architecture in timm's form.", hint="Name it: --arch NAME"
         )
-    details = config.get("pretrained_cfg") or _default_config(arch or told)
+    flat = config if "input_size" in config else None  # how timm wrote them before 2022
+    details = config.get("pretrained_cfg") or flat or _default_config(arch or told)
     facts = timm_info(
         f"hf:{repository}", arch=arch or told, source=f"hub repository {repository}", config=details
     )
@@ -194,8 +231,17 @@ def _default_config(arch: str) -> dict[str, Any]:
     return {"input_size": (3, 224, 224), "mean": _IMAGENET[0], "std": _IMAGENET[1]}
 
 
-def _file_facts(path: str, arch: str) -> WeightsInfo:
+def _checkpoint_file(path: str) -> Path:
     found = existing(path, what="The checkpoint")
+    if not found.is_file():
+        raise BadWeights(
+            f"{found} is not a file.", hint="Name the checkpoint itself: file:FOLDER/NAME.safetensors"
+        )
+    return found
+
+
+def _file_facts(path: str, arch: str) -> WeightsInfo:
+    found = _checkpoint_file(path)
     if not arch:
         raise BadOption(
             f"file:{path} does not say its architecture.", hint="Name it as timm does: --arch resnet50"
@@ -212,11 +258,13 @@ def _file_facts(path: str, arch: str) -> WeightsInfo:
         commercial=None,
         top1=None,
         data="unknown",
+        objective="unknown",
+        paper="",
     )
 
 
 def _file_fetch(path: str, _arch: str) -> Path:
-    return existing(path, what="The checkpoint")
+    return _checkpoint_file(path)
 
 
 def _torchvision_weights(identifier: str) -> Any:
@@ -230,13 +278,16 @@ def _torchvision_contract(identifier: str) -> WeightsInfo:
     weights = _torchvision_weights(identifier)
     transform = weights.transforms()
     known = known_of(f"torchvision:{identifier}")
+    swag = "SWAG" in weights.meta.get(
+        "license", ""
+    )  # the only ones that are not under torchvision's own licence
     scores = weights.meta["_metrics"].get("ImageNet-1K", {})
     return WeightsInfo(
         name=f"torchvision:{identifier}",
         arch=f"torchvision/{identifier}",
-        licence="BSD-3-Clause",
+        licence="CC-BY-NC-4.0" if swag else "BSD-3-Clause",
         source=weights.url,
-        parameters=weights.meta["num_params"],
+        parameters=torchvision_nets.parameters(identifier),
         preprocess=Preprocess(
             height=transform.crop_size[0],
             width=transform.crop_size[0],
@@ -245,11 +296,11 @@ def _torchvision_contract(identifier: str) -> WeightsInfo:
             mean=tuple(transform.mean),
             std=tuple(transform.std),
         ),
-        data="ImageNet-1k",
+        data="Instagram-3.6B, then ImageNet-1k" if swag else "ImageNet-1k",
         objective="supervised",
         top1=scores["acc@1"] / 100 if scores else None,
         paper=known.paper,
-        commercial=True,
+        commercial=not swag,
     )
 
 
@@ -263,25 +314,37 @@ def _torchvision_fetch(identifier: str, _arch: str) -> Path:
     if not place.is_file():
         say(f"downloading {address}")
         _download(address, place, f"torchvision:{identifier}")
-    expected = place.stem.rpartition("-")[2]  # torchvision puts the first digits of the SHA-256 into the name
-    if not files.sha256_file(place).startswith(expected):
-        raise BadWeights(
-            f"{place} is damaged: its hash does not begin with {expected}.", hint="Delete it and run again."
-        )
+    else:
+        _verify(place, _promised(place), what=str(place), hint="Delete it and run again.")
     return place
 
 
 def _download(address: str, place: Path, name: str) -> None:
+    """Fetch a file; one that does not have the hash that its name tells never takes its place."""
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer, files.atomic(place) as temporary:  # noqa: S310
-            _copy(answer, temporary)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            try:
+                _copy(answer, temporary)
+            except _BROKEN as error:  # before `atomic` takes it for a disk that cannot be written to
+                raise _unreachable(name, address, place) from error
+            _verify(temporary, _promised(place), what=f"What {address} sent", hint="Run again.")
+    except _BROKEN as error:
         raise _unreachable(name, address, place) from error
 
 
 def _copy(answer: Any, place: Path) -> None:
     with place.open("wb") as stream:
         shutil.copyfileobj(answer, stream, 1 << 20)
+
+
+def _promised(place: Path) -> str:
+    """The first digits of the SHA-256, which torchvision puts into the file's name."""
+    return place.stem.rpartition("-")[2]
+
+
+def _verify(path: Path, expected: str, *, what: str, hint: str) -> None:
+    if not files.sha256_file(path).startswith(expected):
+        raise BadWeights(f"{what} is damaged: its hash does not begin with {expected}.", hint=hint)
 
 
 def _random_facts(arch: str, _arch: str) -> WeightsInfo:
@@ -298,6 +361,7 @@ def _random_facts(arch: str, _arch: str) -> WeightsInfo:
         data="none",
         objective="none",
         top1=None,
+        paper="",
         commercial=True,
     )
 
@@ -316,8 +380,11 @@ SOURCES: Table[Source] = Table(
             "a hub repository in timm's form, or any with --arch",
             _hub_facts,
             lambda r, _: _from_hub(r, f"hf:{r}"),
+            takes_arch=True,
         ),
-        "file": Source("a .safetensors or weights-only .pth file, with --arch", _file_facts, _file_fetch),
+        "file": Source(
+            "a .safetensors or weights-only .pth file, with --arch", _file_facts, _file_fetch, takes_arch=True
+        ),
         "random": Source(
             "random weights of a timm architecture: no head start at all", _random_facts, lambda *_: None
         ),

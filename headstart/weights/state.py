@@ -16,6 +16,19 @@ from headstart._core.log import say
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "teacher", "net")
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "body.")
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"  # a pickle of protocol 2 or later begins so; PyTorch wrote bare ones before 1.6
+# What torch's restricted unpickler lets through where bytes are damaged: it was made for whole files.
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OSError,
+)
 
 State = dict[str, Tensor]
 
@@ -51,23 +64,42 @@ def read_state(path: Path) -> State:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_kind(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except BadWeights:
+        raise
     except pickle.UnpicklingError as error:
         raise BadWeights(
             f"{path} holds more than tensors; loading it could run code, so it is refused.",
             hint="Where it was made, save the state dict alone: "
             "safetensors.torch.save_file(model.state_dict(), 'x.safetensors')",
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (SafetensorError, *_DAMAGE) as error:
         raise BadWeights(
-            f"{path} cannot be read as a checkpoint: {error}.", hint="Is it whole? Download or save it again."
+            f"{path} cannot be read as a checkpoint: {str(error) or 'it ends too early'}.",
+            hint="Is it whole? Download or save it again.",
         ) from error
     return _unwrap(content, path)
 
 
+def _check_kind(path: Path) -> None:
+    """Nothing, if the file begins as PyTorch's do.
+
+    Raises:
+        BadWeights: otherwise, so that a web page saved as `x.pth` is not taken for one that holds code.
+    """
+    with path.open("rb") as stream:
+        first = stream.read(4)
+    if first and not first.startswith((_PICKLE, _ZIP)):
+        raise BadWeights(
+            f"{path} is not a PyTorch checkpoint: it begins with {first!r}.",
+            hint="Was a web page saved in its place? Download or save it again.",
+        )
+
+
 def _unwrap(content: object, path: Path) -> State:
-    """The state dict inside the usual wrappers."""
-    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+    """The state dict inside the usual wrappers; a tensor beside it (`best_acc1`) does not make the wrapper one."""
+    while isinstance(content, dict):
         wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
         if wrapper is None:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from torch import nn
 
@@ -106,6 +107,17 @@ def blank_name(arch: str) -> str:
         raise BadWeights(f"torchvision has no classification network {arch!r}.", hint=hint)
     family(arch)
     return arch
+
+
+@cache
+def parameters(arch: str) -> int:
+    """Parameters of the network without its last linear layer, counted without keeping any of them in memory."""
+    from accelerate import init_empty_weights  # a second that other weights need not pay
+
+    with init_empty_weights():  # not torch.device("meta"): RegNet computes its widths with tensors
+        network = blank(arch)
+    network.set_submodule(family(arch).head, nn.Identity())
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def blank(arch: str) -> nn.Module:
