@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field, replace
@@ -16,6 +17,9 @@ from headstart._core.files import sha256_bytes
 from headstart._core.records import record
 
 SPLITS = ("train", "val", "test")
+
+SCANNED_SINCE = time.time()
+"""No sample of this process was scanned before (seconds since 1970): older files still have the content of their digest."""
 
 ImageSource = Path | NDArray[np.uint8]
 """Where an image's pixels are: a file, or an (H, W), (H, W, 3) or (H, W, 4) array of 8-bit values in memory."""
