@@ -1,0 +1,200 @@
+"""Features by content: computed once, kept between runs, in the order asked for."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from headstart import compute, features
+from headstart._core.clock import Clock
+from headstart._core.errors import BadInput
+from headstart._core.places import cache_folder, cache_root
+from headstart.data.preprocess import Preprocess
+from headstart.data.records import Sample
+from headstart.data.scan import scan
+from headstart.features import FeatureStore, content_hash
+from headstart.weights import Backbone
+from headstart.weights.records import WeightsInfo
+
+WIDTH = 6
+HALF = (0.5, 0.5, 0.5)
+CONTRACT = Preprocess(height=8, width=8, resize=8, interpolation="bicubic", mean=HALF, std=HALF)
+
+
+def backbone(*, seed: int = 0, contract: Preprocess = CONTRACT) -> Backbone:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = nn.Sequential(nn.Conv2d(3, WIDTH, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    info = WeightsInfo(name="x", arch="tiny", licence="none", source="none", preprocess=contract)
+    return Backbone(info=info, module=module.eval(), stages=(), norms=(), width=WIDTH)
+
+
+def images(numbers: Sequence[int]) -> tuple[Sample, ...]:
+    """Scanned samples in memory, one picture for each number."""
+    pictures = (np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8) for number in numbers)
+    return scan([Sample(name=str(n), source=p) for n, p in zip(numbers, pictures, strict=True)]).samples
+
+
+def row_of(sample: Sample) -> list[float]:
+    return [float(byte) for byte in bytes.fromhex(sample.digest)[:WIDTH]]
+
+
+class Counted:
+    """Takes the network's place: rows made of the digests, and a note of who was asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.before: Callable[[list[Sample]], None] = lambda _: None
+
+    @property
+    def names(self) -> list[str]:
+        return [name for call in self.calls for name in call]
+
+    def __call__(
+        self, store: FeatureStore, samples: list[Sample], clock: Clock | None
+    ) -> NDArray[np.float32]:
+        self.before(samples)
+        self.calls.append([sample.name for sample in samples])
+        return np.array([row_of(sample) for sample in samples], np.float32)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    out = Counted()
+    monkeypatch.setattr(FeatureStore, "_compute", lambda *arguments: out(*arguments))
+    monkeypatch.setattr(features, "PIECE", 4)
+    return out
+
+
+def right(found: NDArray[np.float32], samples: Sequence[Sample]) -> bool:
+    return found.dtype == np.float32 and found.tolist() == [row_of(sample) for sample in samples]
+
+
+def test_the_rows_are_those_of_the_network() -> None:
+    samples, network = images(range(70)), backbone()
+    expected = compute.forward(network.module, samples, CONTRACT, label="x")
+    np.testing.assert_allclose(FeatureStore(network).get(samples), expected, rtol=1e-5, atol=1e-6)
+    again = FeatureStore(backbone()).get(samples[::-1])
+    assert (again[::-1] == FeatureStore(network).get(samples)).all()
+
+
+def test_order_and_duplicates(counted: Counted) -> None:
+    samples = images([5, 3, 5, 9, 1, 3, 3, 0, 7, 5])
+    assert right(FeatureStore(backbone()).get(samples), samples)
+    assert sorted(counted.names) == sorted("53910" + "7")
+    assert right(FeatureStore(backbone()).get(samples[::-1]), samples[::-1])
+    assert len(counted.names) == 6
+
+
+def test_ten_new_images_cost_ten(counted: Counted) -> None:
+    FeatureStore(backbone()).get(images(range(20)))
+    counted.calls.clear()
+    more = images([*range(25, 30), *range(20), *range(20, 25)])
+    assert right(FeatureStore(backbone()).get(more), more)
+    assert sorted(counted.names, key=int) == [str(number) for number in range(20, 30)]
+
+
+def test_no_images_no_rows(counted: Counted) -> None:
+    assert FeatureStore(backbone()).get(()).shape == (0, WIDTH)
+
+
+def test_other_weights_and_other_preprocessing_have_rows_of_their_own(counted: Counted) -> None:
+    samples = images(range(3))
+    others = [
+        backbone(seed=1),
+        backbone(contract=CONTRACT.at(16)),
+        replace(backbone(), info=replace(backbone().info, arch="other")),
+    ]
+    for each in (backbone(), *others):
+        FeatureStore(each).get(samples)
+    assert len(counted.names) == 12
+    FeatureStore(replace(backbone(), info=replace(backbone().info, name="y", source="elsewhere"))).get(
+        samples
+    )
+    assert len(counted.names) == 12, "where weights come from does not matter, only what they are"
+
+
+def test_every_tensor_counts() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    hashes = [content_hash(network), content_hash(copy.deepcopy(network))]
+    assert hashes[0] == hashes[1]
+    for tensor in (*network.parameters(), *network.buffers()):
+        with torch.no_grad():
+            tensor.add_(1)
+        hashes.append(content_hash(network))
+    assert len(set(hashes)) == len(hashes) - 1 == 8
+
+
+def test_an_interrupted_pass_keeps_its_pieces(counted: Counted) -> None:
+    def stop(_: list[Sample]) -> None:
+        if len(counted.calls) == 3:
+            raise compute.Stopped("Ctrl-C")
+
+    counted.before, samples = stop, images(range(20))
+    with pytest.raises(compute.Stopped):
+        FeatureStore(backbone()).get(samples)
+    counted.before = lambda _: None
+    assert right(FeatureStore(backbone()).get(samples), samples)
+    assert len(counted.names) == len(set(counted.names)) == 20
+
+
+def test_what_another_process_finishes_meanwhile_is_taken(counted: Counted) -> None:
+    samples = images(range(20))
+
+    def another(_: list[Sample]) -> None:
+        counted.before = lambda _: None
+        FeatureStore(backbone()).get(samples[4:])
+
+    counted.before = another
+    assert right(FeatureStore(backbone()).get(samples), samples)
+    assert len(counted.names) <= 24, "the piece in hand may be computed twice, nothing else"
+
+
+def test_two_processes_do_not_walk_in_step(counted: Counted) -> None:
+    for number in range(8):
+        FeatureStore(backbone(seed=number)).get(images(range(40)))
+    assert len({call[0] for call in counted.calls[::10]}) > 1
+
+
+def test_without_a_disk_rows_are_still_computed_once(counted: Counted) -> None:
+    cache_root().mkdir(parents=True)
+    cache_folder("features").write_text("a file in the folder's place")
+    samples, store = images(range(10)), FeatureStore(backbone())
+    for _ in range(2):
+        assert right(store.get(samples), samples)
+    assert len(counted.names) == 10
+
+
+def test_a_file_that_changed_since_it_was_scanned_is_not_kept(counted: Counted, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(path)
+    samples = scan([Sample(name=path.name, source=path) for path in paths]).samples
+    Image.new("RGB", (9, 9), (99, 0, 0)).save(paths[2])
+    paths[4].unlink()
+    FeatureStore(backbone()).get(samples)
+    counted.calls.clear()
+    FeatureStore(backbone()).get(samples)
+    assert sorted(counted.names) == ["2.png", "4.png"]
+
+
+def test_an_unscanned_image_is_refused() -> None:
+    with pytest.raises(BadInput, match="no digest"):
+        FeatureStore(backbone()).get([Sample(name="x", source=np.zeros((9, 9, 3), np.uint8))])
+
+
+def test_the_digest_is_the_one_of_the_files_bytes(tmp_path: Path) -> None:
+    """The cache trusts this: it compares a file's hash with the digest of its sample."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+    (sample,) = scan([Sample(name="x", source=tmp_path / "x.png")]).samples
+    assert sample.digest == hashlib.sha256((tmp_path / "x.png").read_bytes()).hexdigest()
