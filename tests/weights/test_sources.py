@@ -21,19 +21,23 @@ from headstart.weights.catalog import BUNDLED, KNOWN, bundled_info
 NAMES = [row.name for row in weights.catalog_rows()]
 
 
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def backbone_parameters(name: str) -> int:
     """Counted on a network of the library itself, its classifier left out."""
     with torch.device("meta"):
         if name.startswith("torchvision:"):
             from torchvision import models
 
-            network = models.get_model(name.partition(":")[2], weights=None)
-            last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-            return sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in last.parameters())
+            whole: nn.Module = models.get_model(name.partition(":")[2], weights=None)
+            last = [module for module in whole.modules() if isinstance(module, nn.Linear)][-1]
+            return count(whole) - count(last)
         arch = name.partition(":")[2].partition(".")[0]
         arch = f"tf_{arch}" if name.startswith("bundled:") else arch
         body: nn.Module = timm.create_model(arch, num_classes=0)
-    return sum(p.numel() for p in body.parameters())
+    return count(body)
 
 
 def test_the_catalog_is_whole() -> None:
