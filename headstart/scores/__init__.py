@@ -1,0 +1,21 @@
+"""Transferability scores: pure functions on arrays, `(features, labels) -> float`, higher is better."""
+
+from headstart.scores.choice import bootstrap_best, tied
+from headstart.scores.probes import RidgePath, fold_numbers, knn_accuracy, ridge_accuracy, ridge_path
+from headstart.scores.transferability import h_score, leep, log_me, nce, regularised_h_score, shrinkage
+
+__all__ = [
+    "RidgePath",
+    "bootstrap_best",
+    "fold_numbers",
+    "h_score",
+    "knn_accuracy",
+    "leep",
+    "log_me",
+    "nce",
+    "regularised_h_score",
+    "ridge_accuracy",
+    "ridge_path",
+    "shrinkage",
+    "tied",
+]
