@@ -177,8 +177,9 @@ def _save(folder: Path, adapted: Adapted, result: FitResult, *, kept: bool, reas
         ledger=settle(adapted, result.model),
     )
     state = {name: value.contiguous() for name, value in result.model.state_dict().items()}
-    with files.atomic(folder / "model.pt") as temporary:
-        torch.save({"model": state, "val_logits": torch.from_numpy(result.val_logits)}, temporary)
+    # A stream, not a path: only then does torch's error tell that the disk is full.
+    with files.atomic(folder / "model.pt") as temporary, temporary.open("wb") as stream:
+        torch.save({"model": state, "val_logits": torch.from_numpy(result.val_logits)}, stream)
     records.save(folder / "outcome.json", outcome)
     (folder / training.CHECKPOINT).unlink(missing_ok=True)
     return Climbed(outcome=outcome, model=result.model, val_logits=result.val_logits)

@@ -34,7 +34,7 @@ def explain_os_error(error: OSError, path: Path) -> BadInput:
     if error.errno == errno.ENOSPC:
         return BadInput(
             f"The disk is full: {path} could not be written.",
-            hint="Free some space, then run the same command with --resume.",
+            hint="Free some space and run again; an interrupted fit goes on with: headstart fit --resume RUN",
         )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return BadInput(
@@ -71,6 +71,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         raise explain_os_error(error, target) from error
+    except RuntimeError as error:  # torch's writer wraps the stream's own error
+        if isinstance(error.__context__, OSError):
+            raise explain_os_error(error.__context__, target) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -90,6 +94,9 @@ def writable_folder(path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file, not a folder.", hint="Choose another folder with --out.")
-    write_text(folder / ".write-test", "")
-    (folder / ".write-test").unlink()
-    return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise explain_os_error(error, folder) from error

@@ -9,7 +9,7 @@ import typer
 
 from headstart._core import records
 from headstart.cli.flags import record_flags, with_flags
-from headstart.cli.output import Json, percent, print_json, print_table, say
+from headstart.cli.output import Json, percent, print_json, print_table, say, shown_metric
 from headstart.data.records import LoadOptions
 
 _NEEDLESS = ("val", "test", "val_fraction", "test_fraction", "seed")  # nothing is split here
@@ -41,7 +41,7 @@ def evaluate(
     print_table(
         "",
         ["metric", "value (95 % interval)"],
-        [(name, percent(metric)) for name, metric in split.metrics.items()],
+        [(name, shown_metric(name, records.to_plain(metric))) for name, metric in split.metrics.items()],
     )
     rows = [(row.name, percent(row.precision), percent(row.recall), row.support) for row in result.per_class]
     print_table("", ["class", "precision", "recall", "images"], rows)

@@ -10,7 +10,7 @@ import typer
 from headstart._core import records
 from headstart._core.errors import BadOption
 from headstart.cli.flags import record_flags, with_flags
-from headstart.cli.output import Json, percent, print_json, say
+from headstart.cli.output import Json, print_json, say, shown_metric
 from headstart.data.records import LoadOptions
 from headstart.methods import METHODS
 from headstart.runs.options import FitOptions
@@ -59,7 +59,7 @@ def summary(folder: Path) -> None:
     test = result["splits"]["test"]
     say()
     for name, metric in test["metrics"].items():
-        say(f"  test {name.replace('_', ' '):<26} {_shown(name, metric)}")
+        say(f"  test {name.replace('_', ' '):<26} {shown_metric(name, metric)}")
     say(f"  on {test['n']} images that no choice was made on; 95 % intervals")
     for other in result["comparisons"]:
         interval = f"{other['low']:+.1%} to {other['high']:+.1%}"
@@ -68,10 +68,3 @@ def summary(folder: Path) -> None:
     say(f"Report:   {folder / 'report.html'}")
     say(f"Predict:  headstart predict {folder} IMAGES")
     say(f"Export:   headstart export {folder} --format onnx")
-
-
-def _shown(name: str, metric: dict[str, Any]) -> str:
-    """Rates as percentages; losses and errors as plain numbers."""
-    if name in ("log_loss", "calibration_error", "calibration_error_before"):
-        return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
-    return percent(metric)

@@ -23,7 +23,7 @@ def predict(
     ] = False,
 ) -> None:
     """Classify images with a fitted model; one row each, streamed, with the reason where an image cannot be read."""
-    in_range("--top-k", top_k, low=1, high=1_000_000)
+    in_range("--top-k", top_k, low=1, high=100_000)
     suffix = Path(out).suffix.lower()
     if out and suffix not in (".csv", ".jsonl", ".parquet"):
         raise BadOption(f"--out does not know the ending {suffix!r}.", hint="Use .csv, .jsonl or .parquet.")
@@ -39,10 +39,11 @@ def predict(
     rows = (core.as_row(answer) for answer in answers)
     if out:
         count, failed = write_rows(Path(out), rows)
-        say(
-            f"{count} rows in {out}"
-            + (f"; {failed} images could not be read (column error)" if failed else "")
-        )
+        if json:
+            print_json_line({"out": out, "rows": count, "errors": failed})
+        else:
+            unread = f"; {failed} images could not be read (column error)" if failed else ""
+            say(f"{count} rows in {out}{unread}")
         return
     for row in rows:
         print_json_line(row) if json else say(_line(row))

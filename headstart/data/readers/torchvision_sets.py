@@ -190,7 +190,7 @@ def _construct(name: str, folder: Path, arguments: Mapping[str, Any]) -> Any:
                 return kind(str(folder), **arguments, download=True)
     except (RuntimeError, OSError, EOFError, HTTPException, TarError, BadZipFile, zlib.error) as error:
         raise BadInput(
-            f"The dataset {name} is not in {folder} and could not be downloaded: {error}",
+            f"The dataset {name} is not in {folder} and could not be downloaded: {getattr(error, 'reason', error)}.",
             hint=f"Without a network, put {SETS[name].files} into {folder} and run again; if something is there "
             "already, it is damaged: remove it first.",
         ) from error
