@@ -54,7 +54,7 @@ TASK = Task(
     loss=loss,
     probabilities=probabilities,
     decode=decode,
-    primary="map",
+    primary="f1_samples",  # scikit-learn's word for the mean of `correctness`; mAP is no mean over images
     correctness=correctness,
     activation="sigmoid",
 )

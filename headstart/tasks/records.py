@@ -25,7 +25,7 @@ class Task:
         loss: mean loss of logits (N, classes) against targets; per-class weights (classes,); label smoothing in [0, 1).
         probabilities: logits (N, classes) -> probabilities (N, classes).
         decode: probabilities (N, classes) -> for each image the indices of the classes it is given.
-        primary: the metric by which rungs are compared; higher is better.
+        primary: the metric by which rungs are compared, the mean of `correctness` over images; higher is better.
         correctness: (logits, targets) -> per-image score in [0, 1] whose mean orders rungs; the paired comparison uses it.
         activation: `softmax` or `sigmoid`: what the exported graph ends with.
     """

@@ -83,7 +83,9 @@ def test_classifier_of_features_is_the_original_network(case: Case) -> None:
     assert isinstance(classifier, nn.Linear)
     last = [module for module in whole.modules() if isinstance(module, nn.Linear)][-1]
     with torch.inference_mode():
-        last.weight.normal_()  # torchvision's ViT begins with zeros, which would agree with anything
+        last.weight.normal_(
+            std=last.in_features**-0.5
+        )  # torchvision's ViT begins with zeros, which would agree with anything
         classifier.weight.copy_(last.weight)
         expected = whole(case.image)
         logits = classifier(case.features)
