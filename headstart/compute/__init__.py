@@ -1,6 +1,26 @@
 """Forward passes of frozen networks, and what the machine can do."""
 
 from headstart.compute.allocator import keep_memory
+from headstart.compute.engines import ENGINES, REFERENCE
 from headstart.compute.forward import BATCH, Stopped, device, forward
+from headstart.compute.kept import content_hash
+from headstart.compute.network import Network, choose, open_network, run, stream
+from headstart.compute.records import Chosen, Tried
 
-__all__ = ["BATCH", "Stopped", "device", "forward", "keep_memory"]
+__all__ = [
+    "BATCH",
+    "ENGINES",
+    "REFERENCE",
+    "Chosen",
+    "Network",
+    "Stopped",
+    "Tried",
+    "choose",
+    "content_hash",
+    "device",
+    "forward",
+    "keep_memory",
+    "open_network",
+    "run",
+    "stream",
+]

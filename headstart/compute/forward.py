@@ -11,10 +11,9 @@ from torch import nn
 
 from headstart._core.clock import Clock
 from headstart._core.progress import track
-from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
-from headstart.pixels import batches, contract_pixels, in_order, normalise
+from headstart.pixels import batches, in_order, normalise, read_pixels
 
 BATCH = 32
 
@@ -40,7 +39,9 @@ def forward(
     label: str,
     clock: Clock | None = None,
 ) -> NDArray[np.float32]:
-    """The network's output (N, outputs) for every sample, in order; eager float32, the reference for faster runtimes.
+    """The network's output (N, outputs) for every sample, in order; eager float32 on `device()`.
+
+    For a network in training, which changes too often to be compiled; frozen ones go through `choose` and `run`.
 
     Raises:
         Stopped: when somebody asked for an end; the time budget alone does not end a pass.
@@ -49,7 +50,7 @@ def forward(
     network = network.to(where).to(memory_format=torch.channels_last).eval()
     stream = batches(
         samples,
-        lambda _, sample: contract_pixels(open_rgb(sample.source), preprocess),
+        lambda _, sample: read_pixels(sample.source, preprocess),
         groups=in_order(len(samples), BATCH),
     )
     out: list[NDArray[np.float32]] = []

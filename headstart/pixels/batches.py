@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ Loader = Callable[[int, Sample], NDArray[np.uint8]]
 
 _AHEAD = 3  # batches decoded in advance: enough to hide decoding, few enough for constant memory
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -28,34 +33,71 @@ class Batch:
     pixels: Tensor
     positions: tuple[int, ...]
 
+    @property
+    def rows(self) -> NDArray[np.uint8]:
+        """The same pixels (N, H, W, 3), contiguous, without a copy."""
+        out: NDArray[np.uint8] = self.pixels.permute(0, 2, 3, 1).numpy()
+        return out
 
-def batches(samples: Sequence[Sample], loader: Loader, *, groups: Sequence[Sequence[int]]) -> Iterator[Batch]:
-    """The batches that `groups` asks for, in that order; decoding runs ahead in threads (Pillow releases the lock).
+
+def cpus() -> int:
+    """Processors that this process may use (a container or `taskset` may leave fewer than the machine has)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int, waiting: int
+) -> Generator[Result]:
+    """`function(item)` for each item, in order, worked out by threads while the caller uses the results before.
+
+    Never more than `waiting` results exist or are being made, whatever the length of `items`: memory is constant.
+    An exception comes out at its item's place. Threads, not processes: the decoders and networks release the
+    interpreter's lock, and nothing has to be copied between processes.
+
+    Args:
+        function: called in threads.
+        items: read only as far ahead as `waiting` allows, in the caller's thread.
+        workers: threads.
+        waiting: the bound.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="headstart-ahead") as pool:
+        queue: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                queue.append(pool.submit(function, item))
+                if len(queue) >= waiting:
+                    yield queue.popleft().result()
+            while queue:
+                yield queue.popleft().result()
+        finally:  # the consumer may stop early (budget, Ctrl-C): nothing is left running
+            for future in queue:
+                future.cancel()
+
+
+def batches(
+    samples: Sequence[Sample], loader: Loader, *, groups: Sequence[Sequence[int]]
+) -> Generator[Batch]:
+    """The batches that `groups` asks for, in that order; decoding runs ahead in threads.
 
     Args:
         samples: where positions point into.
         loader: makes the pixels of one sample; all of one group must come out in one size.
         groups: the positions of each batch.
     """
-    workers = max(1, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers, thread_name_prefix="headstart-decode") as pool:
-        waiting: deque[tuple[Sequence[int], list[Future[NDArray[np.uint8]]]]] = deque()
-        pending = iter(groups)
-        try:
-            while True:
-                while len(waiting) < _AHEAD and (group := next(pending, None)) is not None:
-                    waiting.append(
-                        (group, [pool.submit(loader, position, samples[position]) for position in group])
-                    )
-                if not waiting:
-                    return
-                group, futures = waiting.popleft()
-                stacked = torch.from_numpy(np.stack([future.result() for future in futures]))
-                yield Batch(pixels=stacked.permute(0, 3, 1, 2), positions=tuple(group))
-        finally:  # the consumer may stop early (budget, Ctrl-C): nothing is left running
-            for _, futures in waiting:
-                for future in futures:
-                    future.cancel()
+    if not groups:
+        return
+    windows = ahead(
+        lambda position: loader(position, samples[position]),
+        (position for group in groups for position in group),
+        workers=cpus(),
+        waiting=_AHEAD * max(len(group) for group in groups),
+    )
+    with closing(windows):
+        for group in groups:
+            stacked = torch.from_numpy(np.stack([next(windows) for _ in group]))
+            yield Batch(pixels=stacked.permute(0, 3, 1, 2), positions=tuple(group))
 
 
 def in_order(count: int, batch_size: int) -> list[range]:

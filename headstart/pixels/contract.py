@@ -22,18 +22,27 @@ def contract_pixels(image: Image.Image, preprocess: Preprocess) -> NDArray[np.ui
 
     The crop is resampled straight out of the source image: Pillow's `box` is the window's place before the resize, and
     its kernel still sees the pixels around it, so the result is that of resizing everything and cropping, at a third
-    of the work, and a 20000 x 1 image cannot blow up to gigabytes on the way. Columns first, then rows, in two calls:
-    Pillow rounds to 8 bits between the two, and since version 13 it chooses their order by the image's shape, which
-    would make the pixels depend on its version.
+    of the work, and a 20000 x 1 image cannot blow up to gigabytes on the way.
     """
-    left, top, right, bottom = window(image.size, preprocess)
+    return resample(image, window(image.size, preprocess), preprocess)
+
+
+def resample(
+    image: Image.Image, box: tuple[float, float, float, float], preprocess: Preprocess
+) -> NDArray[np.uint8]:
+    """The (height, width, 3) 8-bit pixels of a window (left, top, right, bottom) of an RGB image.
+
+    Columns first, then rows, in two calls: Pillow rounds to 8 bits between the two, and since version 13 it chooses
+    their order by the image's shape, which would make the pixels depend on its version.
+    """
+    left, top, right, bottom = box
     kernel = KERNELS[preprocess.interpolation]
     reach = _REACH * max((bottom - top) / preprocess.height, 1) + 1
     first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
     lines = image.crop((0, first, image.width, last))
     columns = lines.resize((preprocess.width, last - first), kernel, box=(left, 0, right, last - first))
-    box = (0, top - first, preprocess.width, bottom - first)
-    return np.asarray(columns.resize((preprocess.width, preprocess.height), kernel, box=box))
+    rows = (0, top - first, preprocess.width, bottom - first)
+    return np.asarray(columns.resize((preprocess.width, preprocess.height), kernel, box=rows))
 
 
 def window(size: tuple[int, int], preprocess: Preprocess) -> tuple[float, float, float, float]:

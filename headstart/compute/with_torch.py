@@ -1,0 +1,97 @@
+"""Engines that are torch itself."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from headstart.compute.records import Job, Outputs, Pixels
+from headstart.compute.taps import Tapped
+
+BATCH = 32
+COMPILE_FROM = 20_000
+"""Images from which compiling for a GPU pays: it costs up to a minute, eager 16-bit does a thousand or more a second.
+
+An estimate from torch's published compile times; not measured here."""
+
+
+@dataclass(frozen=True)
+class TorchRunner:
+    """A `Runner` by torch.
+
+    Attributes:
+        network: maps (N, H, W, 3) 8-bit pixels to a tuple of tensors.
+        where: the device that the network is on.
+        dtype: of automatic mixed precision; float32 for none.
+        lanes: one: torch's own threads share the processors already.
+        batch: images a call.
+    """
+
+    network: nn.Module | Any
+    where: torch.device
+    dtype: torch.dtype = torch.float32
+    lanes: int = 1
+    batch: int = BATCH
+
+    @property
+    def precision(self) -> str:
+        """`float32`, `bfloat16` or `float16`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def __call__(self, pixels: Pixels) -> Outputs:
+        """Outputs of (N, H, W, 3) 8-bit pixels; they cross to the device as bytes, a quarter of the traffic of floats."""
+        images = torch.from_numpy(pixels)
+        if self.where.type == "cuda":
+            images = images.pin_memory()
+        mixed = torch.autocast(self.where.type, self.dtype, enabled=self.dtype != torch.float32)
+        with torch.inference_mode(), mixed:
+            found = self.network(images.to(self.where, non_blocking=True))
+        return tuple(each.float().cpu().numpy() for each in found)
+
+
+def why_not_torch() -> str:
+    """Never a reason: the reference is always there."""
+    return ""
+
+
+def why_not_cuda() -> str:
+    """Why no NVIDIA GPU can be used."""
+    return "" if torch.cuda.is_available() else "no CUDA device"
+
+
+def why_not_mps() -> str:
+    """Why no Apple GPU can be used."""
+    return "" if torch.backends.mps.is_available() else "no Apple GPU"
+
+
+def open_reference(job: Job) -> TorchRunner:
+    """Eager float32 on the CPU, channels-last."""
+    return TorchRunner(_ready(job, torch.device("cpu")), torch.device("cpu"))
+
+
+def open_mps(job: Job) -> TorchRunner:
+    """Eager float32 on Apple's GPU."""
+    return TorchRunner(_ready(job, torch.device("mps")), torch.device("mps"))
+
+
+def open_cuda(job: Job) -> TorchRunner:
+    """Mixed precision on an NVIDIA GPU: bfloat16 where the chip has it, else float16; compiled for long runs."""
+    where = torch.device("cuda")
+    network: Any = _ready(job, where)
+    if job.count >= COMPILE_FROM:
+        network = torch.compile(network, dynamic=True)
+    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return TorchRunner(network, where, dtype, batch=4 * BATCH)
+
+
+_moving = threading.Lock()  # `.to` changes a network's tensors in place
+
+
+def _ready(job: Job, where: torch.device) -> Tapped:
+    with _moving:
+        moved = job.network.to(where).to(memory_format=torch.channels_last).eval()
+        return Tapped(moved, job.preprocess, job.readings).eval()
