@@ -1,20 +1,20 @@
-"""Pooled features of a frozen backbone, each computed once: in this run, in an earlier one, or in one beside it."""
+"""Features of a frozen backbone, each computed once: in this run, in an earlier one, or in one beside it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from headstart import compute
 from headstart._core.clock import Clock
 from headstart._core.files import sha256_file
 from headstart._core.records import to_plain
+from headstart._core.segments import Keys, Positions
 from headstart._core.store import RowStore, namespace, row_keys
 from headstart.data.records import SCANNED_SINCE, Sample
 from headstart.weights import Backbone
@@ -22,65 +22,147 @@ from headstart.weights import Backbone
 PIECE = 512
 """Images computed between two visits to the store: what a killed process loses at most."""
 
-_POOLED = "pooled"
-_PRECISION = "float32"
+_OUTPUT = "output"  # `compute`'s name for the network's own output: pooled features
 _CLOCKS_DIFFER = 2.0  # seconds between this machine's clock and its file system's
+
+Features = NDArray[np.float32]
 
 
 class FeatureStore:
     """Features by image content: the same bytes are never sent through the same network twice.
 
-    Rows are kept in the cache folder, under the content of the weights, the preprocessing contract and the precision, so
-    that runs, commands and processes share them; `headstart cache` shows and clears them.
+    Rows are kept in the cache folder, under the content of the weights, the preprocessing contract, the depth and the
+    precision of the runtime, so that runs, commands and processes share them; `headstart cache` shows and clears them.
+    The runtime is chosen at the first call, by the images of that call, and serves all later ones: the features of one
+    run are comparable.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
-        self._rows: RowStore | None = None
+        self._opened: dict[tuple[str, ...], _Pass] = {}
 
-    def get(self, samples: Sequence[Sample], *, clock: Clock | None = None) -> NDArray[np.float32]:
-        """Features (N, width), row by row those of the samples; samples must have been scanned (they carry digests).
+    def get(self, samples: Sequence[Sample], *, clock: Clock | None = None) -> Features:
+        """Pooled features (N, width), row by row those of the samples, which must have been scanned.
 
         Raises:
-            Stopped: when somebody asked for an end; the pieces that were ready are kept.
+            Stopped: when somebody asked for an end; what was computed is kept.
             BadInput: for a sample without a digest.
         """
+        return self.get_depths(samples, (), clock=clock)[_OUTPUT]
+
+    def get_depths(
+        self, samples: Sequence[Sample], depths: Sequence[str], *, clock: Clock | None = None
+    ) -> dict[str, Features]:
+        """Pooled features as `output`, and for each depth the mean and deviation (N, 2 * C) of its channels, in one pass.
+
+        Args:
+            samples: scanned ones.
+            depths: dotted names of modules: `Stage.output` of the backbone's stages.
+            clock: says when to end.
+
+        Raises:
+            Stopped: when somebody asked for an end; what was computed is kept.
+            BadInput: for a sample without a digest.
+            BadOption: for an unknown depth.
+        """
         keys = row_keys(sample.digest for sample in samples)
-        out = np.empty((len(samples), self._backbone.width), np.float32)
+        through = self._pass(samples, tuple(depths))
+        outs = {
+            name: np.empty((len(samples), *rows.kind.shape), np.float32)
+            for name, rows in through.rows.items()
+        }
+        work = _Work(samples, keys, outs, through)
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        rows, once = self._store(), np.sort(first)
-        missing = once[~rows.read(keys[once], out, at=once)]
-        for piece in _shuffled(_pieces(missing)):
-            # Another process may have finished these images meanwhile.
-            left = piece[~rows.read(keys[piece], out, at=piece)]
-            if len(left):
-                todo = [samples[position] for position in left]
-                out[left] = self._compute(todo, clock)
-                sound = left[[_unchanged(sample) for sample in todo]]
-                rows.add(keys[sound], out[sound])
+        once = np.sort(first)
+        todo = _shuffled(once[~work.read(once)])
+        while len(todo):
+            todo = work.compute(todo, clock)
         sources = first[inverse]
-        for piece in _pieces(np.flatnonzero(sources != np.arange(len(samples)))):
-            out[piece] = out[sources[piece]]
-        return out
+        twins = np.flatnonzero(sources != np.arange(len(samples)))
+        for piece in _pieces(twins):
+            for out in outs.values():
+                out[piece] = out[sources[piece]]
+        return outs
 
-    def _compute(self, samples: list[Sample], clock: Clock | None) -> NDArray[np.float32]:
+    def _pass(self, samples: Sequence[Sample], depths: tuple[str, ...]) -> _Pass:
+        """The network and its rows, opened at the first use: to hash its weights takes a moment."""
+        if depths not in self._opened:
+            contract = self._backbone.info.preprocess
+            network = compute.choose(self._backbone, samples, contract, depths=depths)
+            weights = compute.content_hash(self._backbone.module)
+            rows = {}
+            for output, width in zip(network.outputs, self._widths(depths), strict=True):
+                name = namespace(
+                    arch=self._backbone.info.arch,
+                    weights=weights,
+                    preprocess=to_plain(contract),
+                    output=output,
+                    precision=network.precision,
+                )
+                rows[output] = RowStore(name, shape=(width,), dtype=np.float32)
+            self._opened[depths] = _Pass(network, rows)
+        return self._opened[depths]
+
+    def _widths(self, depths: tuple[str, ...]) -> tuple[int, ...]:
+        """Numbers in a row of the output and of each depth; inner ones are found by a blank image."""
+        if not depths:
+            return (self._backbone.width,)
         contract = self._backbone.info.preprocess
-        return compute.forward(
-            self._backbone.module, samples, contract, label="computing features", clock=clock
-        )
+        blank = np.zeros((1, contract.height, contract.width, 3), np.uint8)
+        found = compute.open_network(self._backbone, contract, depths=depths)(blank)
+        return tuple(each.shape[1] for each in found)
 
-    def _store(self) -> RowStore:
-        """The rows of this network, opened at the first use: to hash its weights takes a moment."""
-        if self._rows is None:
-            name = namespace(
-                arch=self._backbone.info.arch,
-                weights=content_hash(self._backbone.module),
-                preprocess=to_plain(self._backbone.info.preprocess),
-                output=_POOLED,
-                precision=_PRECISION,
-            )
-            self._rows = RowStore(name, shape=(self._backbone.width,), dtype=np.float32)
-        return self._rows
+
+@dataclass(frozen=True)
+class _Pass:
+    """A network in its runtime, and where the rows of each of its outputs are kept."""
+
+    network: compute.Network
+    rows: dict[str, RowStore]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Samples (N) with their keys, the arrays (N, width) to fill, and what fills them."""
+
+    samples: Sequence[Sample]
+    keys: Keys
+    outs: dict[str, Features]
+    through: _Pass
+
+    def read(self, positions: Positions) -> NDArray[np.bool_]:
+        """Which of these positions the stores could fill."""
+        found = np.ones(len(positions), bool)
+        for name, rows in self.through.rows.items():
+            found &= rows.read(self.keys[positions], self.outs[name], at=positions)
+        return found
+
+    def compute(self, todo: Positions, clock: Clock | None) -> Positions:
+        """What is left of `todo` when it is computed, or when another process has added rows that may be among it."""
+        ready = kept = 0
+        samples = [self.samples[position] for position in todo]
+        stream = compute.stream(self.through.network, samples, label="computing features", clock=clock)
+        try:
+            with closing(stream):  # type: ignore[type-var]  # a generator
+                for places, found in stream:
+                    for out, values in zip(self.outs.values(), found, strict=True):
+                        out[todo[list(places)]] = values
+                    ready += len(places)
+                    if ready - kept < PIECE:
+                        continue
+                    self._keep(todo[kept:ready])
+                    kept = ready
+                    if any(rows.news() for rows in self.through.rows.values()):
+                        break
+        finally:
+            self._keep(todo[kept:ready])
+        left = todo[ready:]
+        return left[~self.read(left)]
+
+    def _keep(self, positions: Positions) -> None:
+        sound = positions[np.array([_unchanged(self.samples[position]) for position in positions], bool)]
+        for name, rows in self.through.rows.items():
+            rows.add(self.keys[sound], self.outs[name][sound])
 
 
 def _unchanged(sample: Sample) -> bool:
@@ -96,23 +178,17 @@ def _unchanged(sample: Sample) -> bool:
         return False
 
 
-def content_hash(network: nn.Module) -> str:
-    """SHA-256 over names, shapes and bytes of all parameters and buffers: what the weights are, wherever they came from."""
-    digest = hashlib.sha256()
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _pieces(positions: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def _pieces(positions: Positions) -> list[Positions]:
     return [positions[start : start + PIECE] for start in range(0, len(positions), PIECE)]
 
 
-def _shuffled(pieces: list[NDArray[np.intp]]) -> list[NDArray[np.intp]]:
+def _shuffled(positions: Positions) -> Positions:
     """The pieces in an order of this process's own, so that processes with the same images do not walk in step.
 
-    No result depends on it, therefore no seed: two processes must not have the same.
+    The one that is not full stays at the end: so the batches are the same ones in any order, and so are the rows to the last
+    bit. That is why this needs no seed; two processes must not have the same.
     """
-    return [pieces[turn] for turn in np.random.default_rng().permutation(len(pieces))]
+    pieces = _pieces(positions)
+    full = len(positions) // PIECE
+    order = (*np.random.default_rng().permutation(full), *range(full, len(pieces)))
+    return np.concatenate([pieces[turn] for turn in order]) if pieces else positions

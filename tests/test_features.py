@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,10 +20,13 @@ from headstart import compute, features
 from headstart._core.clock import Clock
 from headstart._core.errors import BadInput
 from headstart._core.places import cache_folder, cache_root
+from headstart._core.store import row_keys
+from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.data.scan import scan
-from headstart.features import FeatureStore, content_hash
+from headstart.features import FeatureStore
+from headstart.pixels import contract_pixels
 from headstart.weights import Backbone
 from headstart.weights.records import WeightsInfo
 
@@ -50,28 +54,31 @@ def row_of(sample: Sample) -> list[float]:
 
 
 class Counted:
-    """Takes the network's place: rows made of the digests, and a note of who was asked for."""
+    """Takes the place of `compute.stream`: rows made of the digests, and a note of who was asked for."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
-        self.before: Callable[[list[Sample]], None] = lambda _: None
+        self.before: Callable[[], None] = lambda: None
 
     @property
     def names(self) -> list[str]:
         return [name for call in self.calls for name in call]
 
     def __call__(
-        self, store: FeatureStore, samples: list[Sample], clock: Clock | None
-    ) -> NDArray[np.float32]:
-        self.before(samples)
-        self.calls.append([sample.name for sample in samples])
-        return np.array([row_of(sample) for sample in samples], np.float32)
+        self, network: compute.Network, samples: Sequence[Sample], *, label: str, clock: Clock | None
+    ) -> Iterator[tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]]]:
+        self.calls.append([])
+        for start in range(0, len(samples), 2):
+            part = samples[start : start + 2]
+            self.before()
+            self.calls[-1] += [sample.name for sample in part]
+            yield tuple(range(start, start + len(part))), (np.array([row_of(s) for s in part], np.float32),)
 
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     out = Counted()
-    monkeypatch.setattr(FeatureStore, "_compute", lambda *arguments: out(*arguments))
+    monkeypatch.setattr(compute, "stream", out)
     monkeypatch.setattr(features, "PIECE", 4)
     return out
 
@@ -124,35 +131,48 @@ def test_other_weights_and_other_preprocessing_have_rows_of_their_own(counted: C
     assert len(counted.names) == 12, "where weights come from does not matter, only what they are"
 
 
-def test_every_tensor_counts() -> None:
+def test_every_tensor_of_the_weights_counts() -> None:
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    hashes = [content_hash(network), content_hash(copy.deepcopy(network))]
+    hashes = [compute.content_hash(network), compute.content_hash(copy.deepcopy(network))]
     assert hashes[0] == hashes[1]
     for tensor in (*network.parameters(), *network.buffers()):
         with torch.no_grad():
             tensor.add_(1)
-        hashes.append(content_hash(network))
+        hashes.append(compute.content_hash(network))
     assert len(set(hashes)) == len(hashes) - 1 == 8
 
 
-def test_an_interrupted_pass_keeps_its_pieces(counted: Counted) -> None:
-    def stop(_: list[Sample]) -> None:
-        if len(counted.calls) == 3:
+def test_an_interrupted_pass_keeps_what_was_computed(counted: Counted) -> None:
+    def stop() -> None:
+        if len(counted.names) == 14:  # in the middle of a piece
             raise compute.Stopped("Ctrl-C")
 
     counted.before, samples = stop, images(range(20))
     with pytest.raises(compute.Stopped):
         FeatureStore(backbone()).get(samples)
-    counted.before = lambda _: None
+    counted.before = lambda: None
     assert right(FeatureStore(backbone()).get(samples), samples)
     assert len(counted.names) == len(set(counted.names)) == 20
+
+
+def test_a_killed_process_loses_the_piece_in_hand(counted: Counted) -> None:
+    """What is on disk at any moment is all but fewer than a piece of what was computed."""
+    samples, lost = images(range(20)), []
+
+    def look() -> None:
+        found = FeatureStore(backbone())._pass(samples, ()).rows["output"]
+        lost.append(len(counted.names) - int(found.has(row_keys(s.digest for s in samples)).sum()))
+
+    counted.before = look
+    FeatureStore(backbone()).get(samples)
+    assert lost == [0, 2] * 5
 
 
 def test_what_another_process_finishes_meanwhile_is_taken(counted: Counted) -> None:
     samples = images(range(20))
 
-    def another(_: list[Sample]) -> None:
-        counted.before = lambda _: None
+    def another() -> None:
+        counted.before = lambda: None
         FeatureStore(backbone()).get(samples[4:])
 
     counted.before = another
@@ -162,8 +182,55 @@ def test_what_another_process_finishes_meanwhile_is_taken(counted: Counted) -> N
 
 def test_two_processes_do_not_walk_in_step(counted: Counted) -> None:
     for number in range(8):
-        FeatureStore(backbone(seed=number)).get(images(range(40)))
-    assert len({call[0] for call in counted.calls[::10]}) > 1
+        FeatureStore(backbone(seed=number)).get(images(range(42)))
+    assert len({call[0] for call in counted.calls}) > 1
+    batches = {tuple(call[at : at + 2]) for call in counted.calls for at in range(0, 42, 2)}
+    assert len(batches) == 21, "the same images share a batch in any order"
+
+
+def test_several_depths_in_one_pass() -> None:
+    """Each depth: mean and deviation over the places, as NumPy makes them of the module's own output."""
+    samples, network = images(range(5)), backbone()
+    pixels = np.stack([contract_pixels(open_rgb(sample.source), CONTRACT) for sample in samples])
+    normal = torch.from_numpy((pixels / 255 - 0.5) / 0.5).permute(0, 3, 1, 2).float()
+    inner = network.module.get_submodule("0")(normal).detach().numpy()
+    expected = np.concatenate([inner.mean((2, 3)), inner.std((2, 3))], 1)
+    for _ in range(2):
+        found = FeatureStore(network).get_depths(samples, ["0"])
+        np.testing.assert_allclose(found["0"], expected, atol=1e-6)
+        np.testing.assert_allclose(found["output"], inner.mean((2, 3)), atol=1e-6)
+
+
+def test_depths_are_computed_once_and_share_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    stream = compute.stream
+
+    def counting(network: compute.Network, samples: Sequence[Sample], **more: Any) -> Any:
+        asked.append(len(samples))
+        return stream(network, samples, **more)
+
+    monkeypatch.setattr(compute, "stream", counting)
+    samples = images(range(6))
+    FeatureStore(backbone()).get_depths(samples[:4], ["0"])
+    FeatureStore(backbone()).get(samples[:4])
+    FeatureStore(backbone()).get_depths(samples, ["0"])
+    FeatureStore(backbone()).get_depths(samples, ["0"])
+    assert asked == [4, 2]
+
+
+def test_the_first_call_chooses_the_runtime_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    choose = compute.choose
+
+    def counting(source: Backbone, samples: Sequence[Sample], *more: Any, **named: Any) -> compute.Network:
+        asked.append(len(samples))
+        return choose(source, samples, *more, **named)
+
+    monkeypatch.setattr(compute, "choose", counting)
+    store = FeatureStore(backbone())
+    store.get(images(range(4)))
+    store.get(images(range(4, 9)))
+    assert asked == [4]
 
 
 def test_without_a_disk_rows_are_still_computed_once(counted: Counted) -> None:

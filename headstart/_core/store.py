@@ -85,6 +85,7 @@ class RowStore:
         self._refused: set[Path] = set()
         self._touched: dict[Path, float] = {}
         self._seen: set[Path] = set()
+        self._unread = 0  # files of other processes that were found since the last read
         self._on_disk, self._merges = self._limit > 0, True
         self._unlooked: float = np.inf  # bytes written since the limit was last looked at
         _OPEN.add(self)
@@ -102,6 +103,11 @@ class RowStore:
             out[positions] = True
         return out
 
+    def news(self) -> bool:
+        """Whether other processes have added rows since the last `read`; much cheaper than reading."""
+        self._refresh()
+        return self._unread > 0
+
     def read(self, keys: Keys, out: Rows, *, at: Positions | None = None) -> NDArray[np.bool_]:
         """Which of the keys (N,) have a row; `out[at[i]]` (by default `out[i]`) becomes the row of key i where it is.
 
@@ -111,6 +117,7 @@ class RowStore:
         at = np.arange(len(keys)) if at is None else at
         done = np.zeros(len(keys), bool)
         self._refresh()
+        self._unread = 0
         bad: list[Segment] = []
         for segment, positions, numbers in _hits(self._segments, keys):
             sound = segment.copy(numbers, out, at[positions])
@@ -207,6 +214,7 @@ class RowStore:
         """Whether the file was still there; it is opened if it is sound, else dropped."""
         try:
             self._segments.append(segments.opened(path, self.kind))
+            self._unread += 1
         except FileNotFoundError:
             return False
         except Damaged as error:
@@ -280,8 +288,7 @@ class RowStore:
         self._segments.append(segments.opened(path, self.kind))
         if any(part.path in self._touched for part in parts):
             self._touched[path] = -np.inf
-        for part in parts:
-            self._segments.remove(part)
+        for part in parts:  # unmapped when their absence is noticed
             if part.path:
                 self._touched.pop(part.path, None)
                 segments.remove(part.path)

@@ -176,6 +176,13 @@ def test_a_row_damaged_in_one_file_is_found_in_another(told: list[str]) -> None:
     assert all(read(opened(), some_keys(range(4)))[0])
 
 
+def test_a_key_in_two_files_is_looked_up_once() -> None:
+    first, second = opened(), filled(range(4), "b")
+    first.add(some_keys(range(2, 6)), true_rows(some_keys(range(2, 6))))
+    hits = list(store._hits(first._segments + second._segments, some_keys(range(6))))
+    assert sorted(np.concatenate([positions for _, positions, _ in hits]).tolist()) == list(range(6))
+
+
 def test_a_foreign_kind_of_row_is_not_taken(told: list[str]) -> None:
     filled(range(4))
     (path,) = files_of()
@@ -210,6 +217,17 @@ def test_a_reader_that_maps_old_files_keeps_them_though_nothing_replaces_them() 
     files_of()[0].unlink()
     assert all(read(early, some_keys(range(4)))[0])
     assert not any(read(opened(), some_keys(range(4)))[0])
+
+
+def test_news_are_what_others_added_since_the_last_read() -> None:
+    mine, other = filled(range(3)), opened()
+    assert not mine.news()
+    other.add(some_keys(range(3, 5)), true_rows(some_keys(range(3, 5))))
+    assert [mine.news(), mine.news(), other.news()] == [True, True, True]
+    assert all(read(mine, some_keys(range(5)))[0])
+    assert not mine.news()
+    mine.add(some_keys(range(5, 6)), true_rows(some_keys(range(5, 6))))
+    assert not mine.news()
 
 
 def test_merging_waits_for_nobody() -> None:
@@ -266,6 +284,18 @@ def test_what_this_process_uses_is_never_evicted(monkeypatch: pytest.MonkeyPatch
     stores["e"].add(some_keys(range(100, 101)), true_rows(some_keys(range(100, 101))))
     assert all(read(stores["e"], some_keys(range(101)))[0])
     assert len(told) == 2, "one warning is enough"
+
+
+def test_another_ones_newer_file_leaves_before_an_older_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = filled(range(100), "a")
+    filled(range(100), "b")
+    gc.collect()  # b's process has ended
+    for age, name in ((900, "a"), (10, "b")):
+        os.utime(files_of(name)[0], (time.time() - age,) * 2)
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "60kB")
+    filled(range(100), "c")
+    assert [name for name in "abc" if files_of(name)] == ["a", "c"]
+    assert all(read(mine, some_keys(range(100)))[0])
 
 
 def test_without_a_cache_nothing_is_written_and_nothing_deleted(
