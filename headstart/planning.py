@@ -79,11 +79,7 @@ def make_plan(facts: DatasetFacts, backbone: Backbone, wishes: Wishes) -> Plan:
     rungs: list[Rung] = []
     decided = [Choice(what="weights", value=backbone.info.name, why=_why_weights(backbone))]
     for name in names:
-        method = METHODS[name]
-        own = {field.name for field in fields(method.params)}
-        answer = method.suggest(
-            facts, backbone, {key: value for key, value in wishes.given.items() if key in own}
-        )
+        answer = METHODS[name].suggest(facts, backbone, _own(name, wishes.given))
         if isinstance(answer, Decline):
             if wishes.method != "auto":
                 raise BadPlan(
@@ -123,13 +119,20 @@ def check_given(method: str, given: dict[str, Any]) -> list[str]:
         hint = f"It belongs to {', '.join(owners)}." if owners else suggestion(key, usable)
         raise BadOption(f"--{key.replace('_', '-')} has no effect on {', '.join(names)}.", hint=hint)
     for name in names:
-        row = METHODS[name]
-        row.check(
-            from_plain(
-                row.params, {key: value for key, value in given.items() if key in known[name]}, where=name
-            )
-        )
+        METHODS[name].check(_record(name, given))
     return names
+
+
+def _record(name: str, given: dict[str, Any]) -> Any:
+    """The method's record of parameters: what the user gave, converted to the fields' types, and defaults."""
+    row = METHODS[name]
+    own = {field.name for field in fields(row.params)}
+    return from_plain(row.params, {key: value for key, value in given.items() if key in own}, where=name)
+
+
+def _own(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the user gave that belongs to this method, as its record holds it: "3" from Python is 3 in the plan."""
+    return {key: value for key, value in asdict(_record(name, given)).items() if key in given}
 
 
 def _why_weights(backbone: Backbone) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ class Progress:
         losses: training losses since the last event.
         seconds: training time so far.
         steps: how many there will be; 0 until the pace of the first steps has told how many the budget allows.
+        micro: images that pass at once, which memory may have made fewer; 0 before the first step.
+        precision: what the network is computed in, so that a run goes on as it began; empty before the first step.
     """
 
     step: int = 0
@@ -40,26 +44,41 @@ class Progress:
     stale: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    micro: int = 0
+    precision: str = ""
 
 
 def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
     """Write everything the loop needs, atomically."""
-    with atomic(path) as temporary:
-        torch.save({"progress": vars(progress), "model": model, "optimizer": optimizer}, temporary)
+    # A stream, not a path: only then does torch's error tell that the disk is full.
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        torch.save({"progress": vars(progress), "model": model, "optimizer": optimizer}, stream)
 
 
 def load(path: Path) -> tuple[Progress, dict[str, Tensor], dict[str, Any]] | None:
     """What `save` wrote, or None where nothing was written; plain tensors and numbers only, no pickled objects.
 
     Raises:
-        BadInput: when the file is damaged.
+        BadInput: when the file is damaged, or was written by a headstart whose loop kept other things.
     """
     if not path.exists():
         return None
     try:
+        # torch.load reads the tensors without looking at their checksums
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError) as error:
+        return Progress(**content["progress"]), content["model"], content["optimizer"]
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as error:
         raise BadInput(
             f"The checkpoint {path} is damaged: {error}.", hint="Delete it; the rung then starts anew."
         ) from error
-    return Progress(**content["progress"]), content["model"], content["optimizer"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,8 @@ def class_weights(
     if wish == "none":
         return None
     if wish == "auto":
-        return np.asarray(counts.sum() / (len(classes) * np.maximum(counts, 1)), np.float64)
+        present = np.count_nonzero(counts)  # an absent class has no share in the mean
+        return np.asarray(counts.sum() / (present * np.maximum(counts, 1)), np.float64)
     weights = np.ones(len(classes))
     for part in wish.split(","):
         name, _, number = part.rpartition("=")
@@ -38,7 +41,7 @@ def class_weights(
             weight = float(number)
         except ValueError:
             weight = -1.0
-        if not weight > 0:
+        if not 0 < weight < math.inf:
             raise BadOption(
                 f"--class-weights gives {name.strip()!r} the weight {number!r}.",
                 hint="It must be a positive number.",

@@ -1,0 +1,294 @@
+"""Contracts over the table of methods, as docs/add/method.md promises them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+from dataclasses import asdict, fields
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from headstart._core.errors import BadOption
+from headstart._core.records import field_help
+from headstart.adaptation import Adapted, adapt, settle
+from headstart.data.records import DatasetFacts, SplitFacts
+from headstart.methods import METHODS, Decline, Suggestion
+from headstart.methods.full import BATCHNORM, FullParams
+from headstart.planning import Rung
+from headstart.weights import Backbone, blank
+
+ARCHS = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext")
+CLASSES = 3
+
+
+def has(name: str, field: str) -> bool:
+    return field in {each.name for each in fields(METHODS[name].params)}
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    """Parameters under which a method treats the network differently."""
+    norms = BATCHNORM if has(name, "batchnorm") else ("",)
+    return [{"batchnorm": norm, "batch_size": 16} if norm else {} for norm in norms]
+
+
+CASES = [(name, given) for name in METHODS for given in variants(name)]
+NAMES = [f"{name} {given.get('batchnorm', '')}".strip() for name, given in CASES]
+cases = pytest.mark.parametrize(("name", "given"), CASES, ids=NAMES)
+tables = pytest.mark.parametrize("name", list(METHODS))
+
+
+@pytest.fixture(scope="module", params=ARCHS)
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return blank(request.param)
+
+
+def facts(n: int = 200, smallest: int | None = None) -> DatasetFacts:
+    per_class = {"a": n // 3, "b": n // 3, "c": n // 3 if smallest is None else smallest}
+    return DatasetFacts(
+        source="here",
+        task="classify",
+        digest="0",
+        classes=("a", "b", "c"),
+        splits={split: SplitFacts(n=n, per_class=per_class, made=True) for split in ("train", "val", "test")},
+        size_quantiles=(1, 1, 1, 1, 1),
+        aspect_quantiles=(1, 1, 1, 1, 1),
+        formats={},
+        modes={},
+        imbalance=1,
+        unreadable=(),
+        duplicates=(),
+        examples={},
+        notes=(),
+    )
+
+
+def rung(name: str, backbone: Backbone, given: dict[str, Any]) -> Rung:
+    answer = METHODS[name].suggest(facts(), backbone, given)
+    assert isinstance(answer, Suggestion)
+    return Rung(method=name, params=asdict(answer.params), why="a test")
+
+
+def adapted(name: str, backbone: Backbone, given: dict[str, Any]) -> Adapted:
+    return adapt(rung(name, backbone, given), backbone, classes=CLASSES, seed=0)
+
+
+def steps(made: Adapted, count: int = 3) -> list[float]:
+    """Losses of plain gradient steps on one small batch: what any solver does to a network, at its boldest."""
+    model = made.model
+    tensors = [model.get_parameter(p) for g in made.applied.groups if g.trains for p in g.parameters]
+    optimizer = torch.optim.SGD(tensors, lr=0.003)
+    size = 160 if hasattr(model.body, "patch_embed") else 64  # a ViT insists on its own size
+    images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(2))
+    truth, losses = torch.tensor([0, 1, 2, 0]), []
+    model.train()
+    for _ in range(count):
+        loss = nn.functional.cross_entropy(model(images), truth)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# The row
+
+
+@tables
+def test_the_row_is_whole(name: str) -> None:
+    row = METHODS[name]
+    assert row.name == name
+    assert row.summary
+    assert row.solver in ("features", "gradient")
+    described = field_help(row.params)
+    assert set(described) == {field.name for field in fields(row.params)}
+    assert all(described.values())
+    row.check(row.params())
+
+
+@tables
+def test_parameters_are_plain_and_frozen(name: str) -> None:
+    params = METHODS[name].params()
+    for field in fields(params):
+        assert isinstance(getattr(params, field.name), str | int | float | bool)
+    with pytest.raises(AttributeError):
+        setattr(params, fields(params)[0].name, 1)
+
+
+BAD: list[tuple[str, str, Any]] = [
+    ("linear-probe", "folds", 1),
+    ("linear-probe", "folds", 21),
+    ("full", "epochs", 0),
+    ("full", "batch_size", 1),
+    ("full", "optimizer", "adam"),
+    ("full", "learning_rate", 0.0),
+    ("full", "learning_rate", float("nan")),
+    ("full", "layer_decay", 0.0),
+    ("full", "layer_decay", 1.5),
+    ("full", "head_factor", 0.0),
+    ("full", "weight_decay", -0.1),
+    ("full", "warmup", 1.5),
+    ("full", "label_smoothing", 1.0),
+    ("full", "augment", "heavy"),
+    ("full", "patience", 0),
+    ("full", "batchnorm", "free"),
+    ("full", "head_start", "zeros"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value"), BAD, ids=[f"{f}={v}" for _, f, v in BAD])
+def test_check_refuses(name: str, field: str, value: Any) -> None:
+    row = METHODS[name]
+    with pytest.raises(BadOption, match=f"--{field.replace('_', '-')}"):
+        row.check(row.params(**{field: value}))
+
+
+def test_a_wrong_word_is_answered() -> None:
+    with pytest.raises(BadOption, match="Did you mean 're-estimated'"):
+        METHODS["full"].check(FullParams(batchnorm="reestimated"))
+
+
+# What a method suggests
+
+WISHES = {
+    "folds": 3,
+    "class_weights": "auto",
+    "epochs": 7,
+    "batch_size": 48,
+    "augment": "strong",
+    "learning_rate": 1e-3,
+    "batchnorm": "re-estimated",
+    "flip": False,
+}
+
+
+@tables
+def test_what_the_user_gave_wins(name: str, backbone: Backbone) -> None:
+    row = METHODS[name]
+    given = {key: value for key, value in WISHES.items() if has(name, key)}
+    answer = row.suggest(facts(), backbone, given)
+    assert isinstance(answer, Suggestion)
+    for key, value in given.items():
+        assert getattr(answer.params, key) == value
+    for choice in answer.choices:  # a reason may not claim credit for what was asked for
+        key = {"cross-validation folds": "folds"}.get(choice.what, choice.what)
+        if has(name, key):
+            assert (choice.why == "asked for") is (key in given)
+            assert choice.value == str(getattr(answer.params, key))
+    row.check(answer.params)
+
+
+@pytest.mark.parametrize("n", [6, 100, 499, 500, 5000, 100_000])
+@tables
+def test_every_suggestion_passes_its_own_check(name: str, n: int, backbone: Backbone) -> None:
+    answer = METHODS[name].suggest(facts(n, smallest=1 if n < 10 else None), backbone, {})
+    assert isinstance(answer, Suggestion)
+    METHODS[name].check(answer.params)
+    assert all(choice.why for choice in answer.choices)
+
+
+@pytest.mark.parametrize(("smallest", "folds"), [(0, 2), (1, 2), (3, 3), (5, 5), (60, 5)])
+def test_folds_follow_the_smallest_class(smallest: int, folds: int, backbone: Backbone) -> None:
+    answer = METHODS["linear-probe"].suggest(facts(smallest=smallest), backbone, {})
+    assert isinstance(answer, Suggestion)
+    assert answer.params.folds == folds
+
+
+def test_full_declines_noisy_statistics(backbone: Backbone) -> None:
+    answer = METHODS["full"].suggest(facts(), backbone, {"batchnorm": "tuned", "batch_size": 8})
+    assert isinstance(answer, Decline)
+    assert "8" in answer.reason
+    assert "16" in answer.reason
+
+
+def test_sgd_gets_a_rate_of_its_own(backbone: Backbone) -> None:
+    plain = METHODS["full"].suggest(facts(), backbone, {})
+    sgd = METHODS["full"].suggest(facts(), backbone, {"optimizer": "sgd"})
+    own = METHODS["full"].suggest(facts(), backbone, {"optimizer": "sgd", "learning_rate": 0.5})
+    assert isinstance(plain, Suggestion)
+    assert isinstance(sgd, Suggestion)
+    assert isinstance(own, Suggestion)
+    assert sgd.params.learning_rate == pytest.approx(50 * plain.params.learning_rate)
+    assert own.params.learning_rate == 0.5
+
+
+# What a method does to a network
+
+
+@cases
+def test_every_tensor_is_in_exactly_one_group(name: str, given: dict[str, Any], backbone: Backbone) -> None:
+    made = adapted(name, backbone, given)
+    groups = made.applied.groups
+    assert [group.name for group in groups] == [*(stage.name for stage in backbone.stages), "head"]
+    parameters = Counter(p for group in groups for p in group.parameters)
+    buffers = Counter(b for group in groups for b in group.buffers)
+    assert parameters == Counter(n for n, _ in made.model.named_parameters())
+    assert buffers == Counter(n for n, _ in made.model.named_buffers())
+    for group in groups:
+        for parameter in group.parameters:
+            assert made.model.get_parameter(parameter).requires_grad is group.trains
+        assert (group.lr is None) is (METHODS[name].solver == "features" or not group.trains)
+    known = dict(made.model.named_modules())
+    assert set(made.applied.held) <= set(known)
+    assert set(made.applied.reestimate) <= set(known)
+    assert groups[-1].trains
+
+
+@cases
+def test_frozen_is_frozen(name: str, given: dict[str, Any], backbone: Backbone) -> None:
+    """Bit by bit, buffers too, after training in training mode; and what may move does."""
+    made = adapted(name, backbone, given)
+    before = {n: t.clone() for n, t in (*made.model.named_parameters(), *made.model.named_buffers())}
+    source = copy.deepcopy(backbone.module.state_dict())
+    losses = steps(made)
+    assert losses[-1] < losses[0]
+    after = dict((*made.model.named_parameters(), *made.model.named_buffers()))
+    for group in made.applied.groups:
+        still = [torch.equal(before[parameter], after[parameter]) for parameter in group.parameters]
+        assert not all(still) if group.trains else all(still), group.name
+        if not group.buffers_may_move:
+            for buffer in group.buffers:
+                assert torch.equal(before[buffer], after[buffer]), buffer
+    ledger = settle(made, made.model)
+    assert ledger.frozen_identical
+    for line, group in zip(ledger.groups, made.applied.groups, strict=True):
+        moved = any(not torch.equal(before[n], after[n]) for n in (*group.parameters, *group.buffers))
+        assert (line.hash_before != line.hash_after) is moved
+    for key, value in backbone.module.state_dict().items():  # the backbone itself is nobody's to change
+        assert torch.equal(value, source[key])
+
+
+def test_tuned_statistics_do_move() -> None:
+    """Else the test before would hold for a network that never trains its BatchNorm."""
+    source = blank("test_resnet")
+    for norm, moves in (("tuned", True), ("frozen", False), ("re-estimated", False)):
+        made = adapted("full", source, {"batchnorm": norm, "batch_size": 16})
+        buffer = f"body.{source.norms[-1]}.running_mean"
+        before = made.model.get_buffer(buffer).clone()
+        steps(made, 1)
+        assert torch.equal(before, made.model.get_buffer(buffer)) is not moves
+        assert bool(made.applied.reestimate) is (norm == "re-estimated")
+
+
+@pytest.mark.parametrize(
+    ("decay", "factor", "peak"), [(0.75, 10.0, 2e-4), (0.5, 3.0, 1e-3), (1.0, 10.0, 1e-4)]
+)
+def test_rates_fall_towards_the_input(decay: float, factor: float, peak: float, backbone: Backbone) -> None:
+    given = {"layer_decay": decay, "head_factor": factor, "learning_rate": peak}
+    *stages, head = adapted("full", backbone, given).applied.groups
+    rates = [group.lr for group in stages]
+    assert rates[-1] == pytest.approx(peak)
+    assert head.lr == pytest.approx(factor * peak)
+    for earlier, later in itertools.pairwise(rates):
+        assert earlier is not None
+        assert later is not None
+        assert earlier / later == pytest.approx(decay)
+
+
+def test_a_backbone_of_frozen_kind_needs_no_gradient(backbone: Backbone) -> None:
+    made = adapted("linear-probe", backbone, {})
+    assert [n for n, p in made.model.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
+    assert all(not m.training for m in made.model.train().body.modules())
