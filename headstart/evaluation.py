@@ -82,6 +82,7 @@ class Mistake:
 
     Attributes:
         probability: of the wrong answer (multi-label: of the most confidently wrong decision).
+        explained: the class of that answer or decision: the one that `overlay` explains.
         thumbnail: picture of what the network saw, relative to the run folder; empty where there is none.
         overlay: the same with what it looked at.
     """
@@ -90,6 +91,7 @@ class Mistake:
     truth: str
     predicted: str
     probability: float
+    explained: str = ""
     thumbnail: str = ""
     overlay: str = ""
 
@@ -319,7 +321,8 @@ def _ratio(successes: int, n: int) -> Metric:
 def _mistakes(probability: Floats, answers: Answers, about: About) -> tuple[Mistake, ...]:
     """The most confidently wrong answers, the worst first."""
     decoded = TASKS[about.task].decode(probability)
-    confidence = _wrongness(probability, answers.truth)
+    sure = _wrongness(probability, answers.truth)
+    confidence = sure.max(1)
     out = []
     for row in np.argsort(-confidence, kind="stable")[:_MISTAKES]:
         if confidence[row] <= 0:
@@ -332,16 +335,19 @@ def _mistakes(probability: Floats, answers: Answers, about: About) -> tuple[Mist
                 truth="|".join(about.classes[index] for index in true),
                 predicted="|".join(about.classes[index] for index in decoded[row]),
                 probability=float(confidence[row]),
+                explained=about.classes[int(sure[row].argmax())],
             )
         )
     return tuple(out)
 
 
 def _wrongness(probability: Floats, truth: Labels) -> Floats:
-    """Confidence in the wrong answer (N,), zero where the answer was right."""
+    """Confidence in each wrong decision (N, classes); zero where it was right, or, with one label, not the answer."""
     if truth.ndim == 1:
-        return np.where(probability.argmax(1) == truth, 0.0, probability.max(1))
+        given = np.arange(probability.shape[1]) == probability.argmax(1)[:, None]
+        right = probability.argmax(1) == truth
+        return np.where(given & ~right[:, None], probability, 0.0)
     present = probability > 0.5
     confidence = np.where(present, probability, 1 - probability)
-    wrong: Floats = np.where(present == (truth > 0), 0.0, confidence).max(1)
+    wrong: Floats = np.where(present == (truth > 0), 0.0, confidence)
     return wrong

@@ -9,21 +9,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from headstart import data, export
 from headstart._core.errors import BadInput, NotFitted
-from headstart.data.records import ImageSource
+from headstart.data.handed import Images, as_sources
 from headstart.pixels import contract_pixels
 from headstart.predict import BATCH
 from headstart.runs.fit import fit_dataset
 from headstart.runs.options import sort_options
 from headstart.tasks import TASKS
-
-Images = Sequence[str | Path | Image.Image | NDArray[np.uint8]] | NDArray[Any]
 
 
 class UnfittedLearner(NotFitted, NotFittedError):  # type: ignore[misc]  # scikit-learn has no types
@@ -45,9 +43,17 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         params: values for the method's parameters, by name; None for those that suit the data.
 
     Attributes:
-        classes_: labels in the order of `predict_proba`'s columns.
+        classes_: labels in the order of `predict_proba`'s columns; for multi-label the numbers of y's columns.
         bundle_: the fitted model.
-        n_features_in_: pixels of the network's input, as scikit-learn counts features.
+
+    Example:
+        >>> from headstart import TransferLearner
+        >>> from sklearn.datasets import load_digits
+        >>> digits = load_digits()
+        >>> X = (digits.images * 15).astype("uint8")
+        >>> learner = TransferLearner(weights="random:test_resnet").fit(X[:60], digits.target[:60])
+        >>> learner.predict_proba(X[60:62]).shape
+        (2, 10)
     """
 
     def __init__(
@@ -72,11 +78,12 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
         Raises:
             BadInput: for images or labels that cannot be used.
+            ValueError: scikit-learn's own, for a y that is no classification target.
         """
-        labels = np.asarray(y)
-        if len(X) != len(labels):
+        sources, labels = as_sources(X), _labels(y)
+        if len(sources) != len(labels):
             raise BadInput(
-                f"X has {len(X)} images but y has {len(labels)} labels.",
+                f"X has {len(sources)} images but y has {len(labels)} labels.",
                 hint="Give one label for each image.",
             )
         options = sort_options(
@@ -89,26 +96,36 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
                 **(self.params or {}),
             }
         )
-        self.classes_ = np.unique(labels) if labels.ndim == 1 else np.arange(labels.shape[1])
-        indices = np.searchsorted(self.classes_, labels) if labels.ndim == 1 else labels
-        names = tuple(str(label) for label in self.classes_)
-        dataset = data.from_arrays(_sources(X), indices, classes=names, options=options.data)
+        many = labels.ndim == 2
+        classes, indices = (
+            (np.arange(labels.shape[1]), labels) if many else np.unique(labels, return_inverse=True)
+        )
+        names = tuple(str(label) for label in classes)
+        dataset = data.from_arrays(sources, indices, classes=names, options=options.data)
         with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
             fit_dataset(Path(folder), dataset, data.describe(dataset, "memory"), options)
             self.bundle_ = export.open_bundle(folder)
-        contract = self.bundle_.preprocess
-        self.n_features_in_ = contract.height * contract.width * 3
+        self.classes_ = classes
         return self
 
     def decision_function(self, X: Images) -> NDArray[np.float64]:
-        """Calibrated logits (N, classes)."""
+        """Calibrated logits (N, classes); of two classes, how much the second exceeds the first (N,)."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if self._is_binary() else logits
+
+    def _is_binary(self) -> bool:
+        """Whether scikit-learn expects one column of decisions where the network has two."""
+        return self.bundle_.task == "classify" and len(self.classes_) == 2
+
+    def _logits(self, X: Images) -> NDArray[np.float64]:
+        """The network's calibrated logits (N, classes)."""
         try:
             check_is_fitted(self, "bundle_")
         except NotFittedError as error:
             raise UnfittedLearner(
                 "This TransferLearner is not fitted yet.", hint="Call fit(X, y) first."
             ) from error
-        sources, rows = _sources(X), []
+        sources, rows = as_sources(X), []
         for start in range(0, len(sources), BATCH):
             chunk = sources[start : start + BATCH]
             windows = [contract_pixels(data.open_rgb(source), self.bundle_.preprocess) for source in chunk]
@@ -117,7 +134,7 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def predict_proba(self, X: Images) -> NDArray[np.float64]:
         """Calibrated probabilities (N, classes)."""
-        logits = self.decision_function(X)
+        logits = self._logits(X)
         return TASKS[self.bundle_.task].probabilities(logits).astype(np.float64)
 
     def predict(self, X: Images) -> NDArray[Any]:
@@ -141,24 +158,15 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         return tags
 
 
-def _sources(X: Images) -> list[ImageSource]:
-    """Each image as a path or an 8-bit array.
+def _labels(y: Any) -> NDArray[Any]:
+    """Labels (N,), or 0 and 1 (N, classes).
 
     Raises:
-        BadInput: for arrays that are not 8-bit, and for other types.
+        ValueError: scikit-learn's own, for numbers that are no classes, missing labels and ragged lists.
     """
-    return [_source(item, position) for position, item in enumerate(X)]
-
-
-def _source(item: Any, position: int) -> ImageSource:
-    if isinstance(item, str | Path):
-        return Path(item)
-    if isinstance(item, Image.Image):
-        return np.asarray(item.convert("RGB"))
-    array = np.asarray(item)
-    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
-        return array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    raise BadInput(
-        f"X[{position}] is {type(item).__name__} of shape {array.shape} and type {array.dtype}.",
-        hint="Give paths, PIL images, or uint8 arrays (H, W), (H, W, 3) or (H, W, 4) with values 0 to 255.",
-    )
+    if type_of_target(y, input_name="y") == "multilabel-indicator":
+        dense: NDArray[Any] = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        return dense
+    labels: NDArray[Any] = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    return labels

@@ -22,8 +22,11 @@ from headstart._core.check import existing
 from headstart._core.errors import BadInput, NotFitted
 from headstart._core.files import atomic, sha256_bytes
 from headstart._core.records import record
+from headstart.data.handed import Images, as_sources
 from headstart.data.preprocess import Preprocess
+from headstart.data.records import Sample
 from headstart.pixels import normalise
+from headstart.predict import Prediction, predict
 from headstart.tasks import TASKS, Classifier
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
@@ -121,6 +124,22 @@ class Bundle:
         """Calibrated probabilities (N, classes) in [0, 1] of contract pixels (N, height, width, 3)."""
         return TASKS[self.task].probabilities(self.logits(pixels))
 
+    def predict(self, images: Images, *, top_k: int = 5) -> list[Prediction]:
+        """One prediction for each image, in order; an image that cannot be read gets one with the reason.
+
+        Args:
+            images: paths, PIL images, or 8-bit arrays (H, W), (H, W, 3) or (H, W, 4), of any sizes.
+            top_k: how many classes to list for each image.
+
+        Raises:
+            BadInput: for a single image instead of several, arrays that are not 8-bit, and other types.
+        """
+        samples = [
+            Sample(name=str(source) if isinstance(source, Path) else f"memory:{position}", source=source)
+            for position, source in enumerate(as_sources(images))
+        ]
+        return list(predict(self, samples, top_k=top_k))
+
 
 def versions() -> dict[str, str]:
     """Package -> installed version, and Python's, of what shapes a model's answers."""
@@ -135,7 +154,8 @@ def versions() -> dict[str, str]:
 
 def machine() -> str:
     """The system, the processor and the accelerator, in one line."""
-    parts = [f"{platform.system()} {platform.machine()}", f"{torch.get_num_threads()} CPU threads"]
+    threads = torch.get_num_threads()
+    parts = [f"{platform.system()} {platform.machine()}", f"{threads} CPU thread{'s' * (threads != 1)}"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join(parts)

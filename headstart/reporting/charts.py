@@ -68,6 +68,8 @@ def ticks(low: float, high: float, *, most: int = 5, whole: bool = False) -> lis
         for factor in ((1, 2, 5, 10) if whole and span >= most else (1, 2, 2.5, 5, 10))
         if span / (step * factor) <= most
     )
+    if whole and span >= 1:
+        step = max(step, 1.0)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(k * step, 12) for k in range(first, max(last, first + 1) + 1)]
 
@@ -81,7 +83,10 @@ def line_chart(lines: Sequence[Line], *, x: str, y: str, percent: bool = False) 
     ys = [py for line in drawn for _, py in line.points] + [
         end for line in drawn for ends in line.band for end in ends
     ]
-    frame = _Frame(ticks(min(xs), max(xs), whole=True), ticks(min(ys), max(ys)), x_exact=(min(xs), max(xs)))
+    steps = ticks(min(ys), max(ys))
+    if percent and max(ys) <= 1:  # a share has no room above 100 %
+        steps = [step for step in steps if step <= 1] if min(ys) < 1 else [0.0, 0.5, 1.0]
+    frame = _Frame(ticks(min(xs), max(xs), whole=True), steps, x_exact=(min(xs), max(xs)))
     body = [
         frame.axes(x, y if len(drawn) > 1 else "", percent=percent)
     ]  # a single line's legend names the axis
@@ -103,11 +108,11 @@ def reliability_chart(before: Sequence[Mark], after: Sequence[Mark]) -> Markup:
     body.append(_polyline(frame, ((0.0, 0.0), (1.0, 1.0)), "grid", dashed=True))
     for marks, tone in ((before, "muted"), (after, "accent")):
         largest = max((mark.n for mark in marks), default=1) or 1
-        body.append(_polyline(frame, tuple((m.x, m.value) for m in marks), tone, thin=True))
         for mark in marks:
             px = frame.x(mark.x)
-            body.append(_whisker(px, frame.y(mark.low), px, frame.y(mark.high), tone))
-            body.append(_dot(px, frame.y(mark.value), tone, radius=2.5 + 3.5 * math.sqrt(mark.n / largest)))
+            if tone == "accent" or not after:  # bars of both would hide each other
+                body.append(_whisker(px, frame.y(mark.low), px, frame.y(mark.high), tone))
+            body.append(_dot(px, frame.y(mark.value), tone, radius=2.5 + 5.5 * math.sqrt(mark.n / largest)))
     legend = [
         (name, tone)
         for name, tone, marks in (("before scaling", "muted", before), ("after scaling", "accent", after))
@@ -221,11 +226,9 @@ def _dot(x: float, y: float, tone: str, *, radius: float = 3.2) -> Markup:
     return Markup('<circle class="fill {}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(tone, x, y, radius)
 
 
-def _polyline(
-    frame: _Frame, points: Points, tone: str, *, dashed: bool = False, thin: bool = False
-) -> Markup:
+def _polyline(frame: _Frame, points: Points, tone: str, *, dashed: bool = False) -> Markup:
     path = " ".join(f"{frame.x(px):.1f},{frame.y(py):.1f}" for px, py in points)
-    css = f"stroke {tone}{' dashed' if dashed else ''}{' thin' if thin else ''}"
+    css = f"stroke {tone}{' dashed' if dashed else ''}"
     return Markup('<polyline class="{}" points="{}"/>').format(css, path) if len(points) > 1 else Markup("")
 
 

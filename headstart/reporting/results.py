@@ -67,7 +67,8 @@ def verdict(run: RunFolder) -> dict[str, str]:
         sentence = f"This model {ability}: {words.label.lower()} {within} on {unseen}."
     elif name == "accuracy" and is_number(n) and is_number(metric.get("value")):
         right = number(round(metric["value"] * n))
-        sentence = f"This model {_ability(run.classes)}: right on {right} of {unseen}, {within}."
+        ability = _ability(run.classes, weak=metric["value"] < 0.5)
+        sentence = f"This model {ability}: right on {right} of {unseen}, {within}."
     else:
         sentence = f"This model {_ability(run.classes)}: {words.label.lower()} {within} on {unseen}."
     caution = (
@@ -78,23 +79,29 @@ def verdict(run: RunFolder) -> dict[str, str]:
     return {"sentence": sentence, "caution": caution, "context": _against_chance(run, split)}
 
 
-def _ability(classes: Sequence[str]) -> str:
+def _ability(classes: Sequence[str], *, weak: bool = False) -> str:
+    """What the model does, or, where it is wrong more often than right, tries to do."""
+    tells = "tries to tell" if weak else "tells"
     if len(classes) == 2:
-        return f"tells {classes[0]} from {classes[1]}"
+        return f"{tells} {classes[0]} from {classes[1]}"
     if 2 < len(classes) <= 5 and sum(map(len, classes)) <= 2 * _TITLE_NAMES:
-        return f"tells {listed(classes)} apart"
+        return f"{tells} {listed(classes)} apart"
     few = f" ({listed(classes, most=3)})" if sum(map(len, classes[:3])) <= _TITLE_NAMES else ""
-    return f"tells {plural(len(classes), 'class', 'classes')} apart{few}" if classes else "answers"
+    return f"{tells} {plural(len(classes), 'class', 'classes')} apart{few}" if classes else "answers"
 
 
 def _against_chance(run: RunFolder, split: str) -> str:
-    """What the simplest baseline reaches on the same images, as a sentence."""
+    """What the simplest baseline reaches on the same images, and whether the model is better, as a sentence."""
     metric = (((run.evaluation.get("baselines") or {}).get("majority") or {}).get("metrics") or {}).get(
         "accuracy"
     ) or {}
     if not is_number(metric.get("value")) or run.task == "multilabel" or split != "test":
         return ""
-    return f"Always answering the most common class would be right on {percent(metric['value'])} of them."
+    always = f"Always answering the most common class would be right on {percent(metric['value'])} of them"
+    found = {entry.get("b"): entry.get("verdict") for entry in run.evaluation.get("comparisons") or []}
+    if found.get("majority", "better") != "better":
+        return f"{always}: these images do not show that the model is any better."
+    return f"{always}."
 
 
 def tiles(run: RunFolder) -> list[dict[str, str]]:
@@ -364,13 +371,26 @@ def mistakes_section(run: RunFolder) -> dict[str, Any]:
     entries = run.evaluation.get("mistakes")
     cards = [
         {
-            "name": text(entry.get("name")),
-            "truth": text(entry.get("truth")),
-            "predicted": text(entry.get("predicted")),
+            "name": _under(run.facts.get("source"), text(entry.get("name"))),
+            "truth": text(entry.get("truth") or "none"),
+            "predicted": text(entry.get("predicted") or "none"),
             "probability": percent(entry.get("probability")),
+            "explained": text(entry.get("explained") or entry.get("predicted")),
+            "decision": _decision(entry) if run.task == "multilabel" else "",
             "thumbnail": embedded(run.path, entry.get("thumbnail")),
             "overlay": embedded(run.path, entry.get("overlay")),
         }
         for entry in entries or []
     ]
     return {"cards": cards, "recorded": isinstance(entries, list)}
+
+
+def _decision(entry: dict[str, Any]) -> str:
+    """What went wrong with the label that `explained` names: it was put on the image, or left out."""
+    added = entry.get("explained") in str(entry.get("predicted", "")).split("|")
+    return "wrongly added" if added else "missed"
+
+
+def _under(source: Any, name: str) -> str:
+    """A file's name as seen from the folder that was given, where it lies in it."""
+    return name.removeprefix(f"{str(source).rstrip('/')}/") if source else name

@@ -15,6 +15,7 @@ from headstart.reporting.wording import (
     duration,
     humane,
     is_number,
+    method_meaning,
     method_words,
     metric_words,
     number,
@@ -42,7 +43,7 @@ def decisions_section(run: RunFolder) -> dict[str, Any]:
             }
             for entry in run.plan.get("decided") or []
         ],
-        "guide": {key: text(guide.get(key)) for key in ("size", "similarity", "prior")} if guide else {},
+        "guide": _guide(guide),
         "rungs": rungs(run),
         "ended": next(
             (
@@ -52,6 +53,18 @@ def decisions_section(run: RunFolder) -> dict[str, Any]:
             ),
             "",
         ),
+    }
+
+
+def _guide(guide: dict[str, Any]) -> dict[str, str]:
+    """The textbook's advice in words that need no textbook; empty where the plan has none."""
+    if not guide:
+        return {}
+    size, similarity = str(guide.get("size")), str(guide.get("similarity"))
+    return {
+        "size": {"between": "neither few nor many"}.get(size, size),
+        "similarity": {"unknown": "not measured"}.get(similarity, similarity),
+        "prior": sentence(guide.get("prior")),
     }
 
 
@@ -72,6 +85,7 @@ def rungs(run: RunFolder) -> list[dict[str, Any]]:
         rows.append(
             {
                 "method": method_words(method),
+                "meaning": method_meaning(method),
                 "outcome": outcome,
                 "why": sentence(plan.get("why")),
                 "params": {str(key): text(value) for key, value in (plan.get("params") or {}).items()},
@@ -172,37 +186,50 @@ def _measured(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def curves_section(run: RunFolder) -> list[dict[str, Any]]:
-    """For each rung that took steps: losses and the validation metric against the epoch."""
+    """For each rung that was judged: its curves, or, where it was solved and not trained, how and with what result."""
     names = list(
         dict.fromkeys(
             event.get("rung") for event in run.history if event.get("event") in ("step", "validation")
         )
     )
-    found = []
-    for rung in names:
-        losses = _curve(run, rung, "step", "loss")
-        checks = _curve(run, rung, "validation", "log_loss")
-        metric = "accuracy" if _curve(run, rung, "validation", "accuracy") else _other_metric(run, rung)
-        words = metric_words(metric)
-        lines = [charts.Line(name="training loss", points=_thinned(losses), tone="muted")]
-        lines.append(charts.Line(name="validation log-loss", points=checks, dots=True))
-        scores = charts.Line(
-            name=f"validation {words.label.lower()}",
-            points=_curve(run, rung, "validation", metric),
-            dots=True,
-        )
-        found.append(
-            {
-                "method": method_words(rung),
-                "loss": charts.line_chart(lines, x="epoch", y="loss"),
-                "metric": charts.line_chart([scores], x="epoch", y=scores.name, percent=words.share)
-                if metric
-                else "",
-                "steps": number(len(losses)),
-                "thinned": len(losses) > _DRAWN,
-            }
-        )
-    return found
+    return [
+        _trained(run, rung) if _curve(run, rung, "step", "loss") else _solved(run, rung) for rung in names
+    ]
+
+
+def _solved(run: RunFolder, rung: Any) -> dict[str, Any]:
+    """A rung without steps has no curve: what was chosen, and what the validation images say."""
+    last = [e for e in run.history if e.get("rung") == rung and e.get("event") == "validation"][-1]
+    return {
+        "method": method_words(rung),
+        "solved": True,
+        "how": sentence(last.get("reason")),
+        "metrics": _in_brief(last.get("metrics") or {}),
+    }
+
+
+def _trained(run: RunFolder, rung: Any) -> dict[str, Any]:
+    """Losses and the validation metric against the epoch."""
+    losses = _curve(run, rung, "step", "loss")
+    checks = _curve(run, rung, "validation", "log_loss")
+    metric = "accuracy" if _curve(run, rung, "validation", "accuracy") else _other_metric(run, rung)
+    words = metric_words(metric)
+    lines = [charts.Line(name="training loss", points=_thinned(losses), tone="muted")]
+    lines.append(charts.Line(name="validation log-loss", points=checks, dots=True))
+    scores = charts.Line(
+        name=f"validation {words.label.lower()}",
+        points=_curve(run, rung, "validation", metric),
+        dots=True,
+    )
+    drawn = charts.line_chart([scores], x="epoch", y=scores.name, percent=words.share) if metric else ""
+    return {
+        "method": method_words(rung),
+        "solved": False,
+        "loss": charts.line_chart(lines, x="epoch", y="loss"),
+        "metric": drawn,
+        "steps": number(len(losses)),
+        "thinned": len(losses) > _DRAWN,
+    }
 
 
 def _other_metric(run: RunFolder, rung: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any, TypeGuard
 
 from headstart._core.records import record
+from headstart.methods import METHODS
 
 MISSING = "not recorded"
 SPACE = "\u00a0"  # a number and its unit stay on one line
@@ -44,6 +45,14 @@ _WORDS = {
     "micro_f1": MetricWords(
         label="Micro F1", meaning="Precision and recall in one number, over all labels together."
     ),
+    "f1_samples": MetricWords(
+        label="F1 of each image",
+        meaning="How well the set of labels of an image is met, averaged over the images.",
+    ),
+    "subset_accuracy": MetricWords(
+        label="Exact matches",
+        meaning="Share of images whose labels are all right, none missed and none added.",
+    ),
     "f1": MetricWords(label="F1", meaning="Precision and recall in one number."),
     "top5": MetricWords(
         label="Top-5 accuracy", meaning="Share of images with the right class among the first five answers."
@@ -78,6 +87,7 @@ _ALIASES = {
     "ece": "calibration_error",
     "mean_average_precision": "map",
     "map_macro": "map",
+    "f1 of each image": "f1_samples",
     "f1_macro": "macro_f1",
     "f1_micro": "micro_f1",
     "brier_score": "brier",
@@ -85,7 +95,11 @@ _ALIASES = {
 _METHODS = {
     "linear-probe": "linear probe",
     "full": "full fine-tuning",
-    "majority": "always the most common class",
+    "majority": "always the most common answer",
+}
+_MEANINGS = {
+    "linear-probe": "The pretrained network stays exactly as it is; only a new last layer is fitted to your classes.",
+    "full": "Every layer of the pretrained network is adapted to your images, in small steps.",
 }
 _STAGES = ("before", "uncalibrated", "raw", "after")
 
@@ -113,6 +127,12 @@ def metric_words(key: str) -> MetricWords:
 def method_words(name: Any) -> str:
     """A method's name in words, or the name itself."""
     return _METHODS.get(str(name), text(name))
+
+
+def method_meaning(name: Any) -> str:
+    """One sentence on what a method does, for someone who never met it; empty for a method that nobody knows."""
+    known = METHODS[str(name)].summary if str(name) in METHODS else ""
+    return _MEANINGS.get(str(name)) or (sentence(known) if known else "")
 
 
 def humane(key: str) -> str:

@@ -46,9 +46,9 @@ def add_pictures(
         except BadInput:  # the file went away since it was tested: the mistake is told without its picture
             continue
         wrong.append(mistake)
-    layer = model.get_submodule(f"body.{backbone.stages[-1].output}")
-    answers = [_first_class(mistake.predicted, result.classes) for mistake in wrong]
-    heated = overlays(model, layer, seen, preprocess, answers=answers)
+    layers = [model.get_submodule(f"body.{stage.output}") for stage in reversed(backbone.stages)]
+    answers = [result.classes.index(mistake.explained) for mistake in wrong]
+    heated = overlays(model, seen, preprocess, answers=answers, layers=layers)
     told = {}
     for number, (mistake, plain, hot) in enumerate(zip(wrong, seen, heated, strict=True)):
         thumbnail, overlay = f"{FOLDER}/mistake-{number}.jpg", f"{FOLDER}/mistake-{number}-cam.jpg"
@@ -56,12 +56,6 @@ def add_pictures(
         _save(hot, folder / overlay)
         told[mistake.name] = replace(mistake, thumbnail=thumbnail, overlay=overlay)
     return replace(result, mistakes=tuple(told.get(mistake.name, mistake) for mistake in result.mistakes))
-
-
-def _first_class(predicted: str, classes: tuple[str, ...]) -> int:
-    """The index of the class that was predicted; of several joined by `|`, the first; 0 where none was."""
-    name = predicted if predicted in classes else predicted.partition("|")[0]
-    return classes.index(name) if name in classes else 0
 
 
 def _save(image: Image.Image, path: Path) -> None:

@@ -42,6 +42,7 @@ def test_ticks_are_round_cover_the_range_and_are_few(low: float, high: float) ->
 
 def test_whole_ticks_for_epochs() -> None:
     assert ticks(1, 12, whole=True) == [0, 5, 10, 15]
+    assert ticks(1, 2, whole=True) == [1, 2]
 
 
 def test_lines_span_the_frame_and_grow_upward() -> None:
@@ -53,6 +54,15 @@ def test_lines_span_the_frame_and_grow_upward() -> None:
     assert (y0, y2) == (HEIGHT - BOTTOM, TOP)
     assert x1 == pytest.approx((x0 + x2) / 2, abs=0.1)
     assert y1 == pytest.approx((y0 + y2) / 2, abs=0.1)
+
+
+@pytest.mark.parametrize("values", [(1.0, 1.0), (0.98, 1.0), (0.5, 0.93)])
+def test_a_share_has_no_room_above_all(values: tuple[float, float]) -> None:
+    line = Line(name="accuracy", points=tuple(enumerate(values)), dots=True)
+    svg = str(line_chart([line], x="epoch", y="accuracy", percent=True))
+    shown = [float(label) for label in re.findall(r">([\d.]+)%<", svg)]
+    assert max(shown) <= 100
+    assert all(TOP <= y <= HEIGHT - BOTTOM for _, y in dots(svg))
 
 
 def test_a_band_runs_along_its_line_and_back() -> None:

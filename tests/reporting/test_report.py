@@ -307,3 +307,66 @@ def test_the_same_run_gives_the_same_page(run_of: RunOf) -> None:
     run = run_of("ants-and-bees")
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first
+
+
+def test_a_solved_probe_has_words_instead_of_an_empty_chart(run_of: RunOf) -> None:
+    run = run_of("ants-and-bees")
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()[:-1]]
+    kept = [event for event in lines if event.get("rung") != "full"]
+    assert not [event for event in kept if event["event"] == "step"]
+    kept.append(
+        {
+            "event": "validation",
+            "rung": "linear-probe",
+            "epoch": 0.0,
+            "metrics": {"accuracy": 0.95, "log_loss": 0.2},
+            "reason": "strength C = 0.1 is best of 7",
+        }
+    )
+    (run / "history.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
+    path = write_report(run)
+    learned = Page(path).text.split("How it learned")[1].split("Where it is sure")[0]
+    assert "solved for in one go" in learned
+    assert (
+        "Strength C = 0.1 is best of 7. On the validation images: accuracy 95.0 %, log-loss 0.200." in learned
+    )
+    html = path.read_text(encoding="utf-8").split('id="curves"')[1].split("</section>")[0]
+    assert "<svg" not in html
+
+
+def test_a_weak_model_is_not_praised(run_of: RunOf) -> None:
+    run = run_of("ten")
+
+    def weak(plain: dict[str, Any]) -> None:
+        plain["splits"]["test"]["metrics"]["accuracy"]["value"] = 0.12
+        for entry in plain["comparisons"]:
+            entry["verdict"] = "no difference shown"
+
+    edit(run, "evaluation.json", weak)
+    text = Page(write_report(run)).text
+    assert "This model tries to tell 10 classes apart" in text
+    assert "of them: these images do not show that the model is any better." in text
+
+
+def test_a_label_missed_and_a_label_added_are_told_apart(run_of: RunOf) -> None:
+    run = run_of("labels")
+
+    def two(plain: dict[str, Any]) -> None:
+        first, second = plain["mistakes"][:2]
+        first.update(truth="sky|tree", predicted="sky", explained="tree", probability=0.93)
+        second.update(truth="", predicted="dog", explained="dog", probability=0.91)
+        plain["mistakes"] = [first, second]
+
+    edit(run, "evaluation.json", two)
+    text = Page(write_report(run)).text
+    assert "missed tree 93.0 % sure said sky truly sky|tree" in text
+    assert "wrongly added dog 91.0 % sure said dog truly none" in text
+
+
+def test_files_are_named_from_the_folder_that_was_given(run_of: RunOf) -> None:
+    run = run_of("ants-and-bees")
+    edit(run, "facts.json", lambda plain: plain.update(source="/home/me/photos/"))
+    edit(run, "evaluation.json", lambda plain: plain["mistakes"][0].update(name="/home/me/photos/val/a.jpg"))
+    text = Page(write_report(run)).text
+    assert " val/a.jpg " in text
+    assert "/home/me/photos/val" not in text
