@@ -29,7 +29,7 @@ def fill() -> None:
     keys = np.frombuffer(bytes(range(7 * 32)), "S32")
     rows.add(keys[:4], np.zeros((4, 4), np.float32))
     rows.add(keys[4:], np.zeros((3, 4), np.float32))
-    for kind in ("compute", "weights", "datasets"):
+    for kind in KINDS.keys() - {"features"}:
         path = cache_folder(kind) / "deep" / "file"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"0123456789")
@@ -46,7 +46,7 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     fill()
     told = json.loads(run(capsys, "info", "--json")[1])
     assert (told["path"], told["feature_limit"]) == (str(cache_root()), 2_000_000_000)
-    assert told["bytes"] == FEATURE_BYTES + 30
+    assert told["bytes"] == FEATURE_BYTES + 10 * (len(KINDS) - 1)
     assert told["kinds"]["features"] == {
         "path": str(cache_folder("features")),
         "bytes": FEATURE_BYTES,
