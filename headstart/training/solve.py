@@ -13,16 +13,8 @@ from headstart.adaptation import Adapted
 from headstart.metrics import fit_temperature
 from headstart.tasks import Classifier
 from headstart.training.class_weights import class_weights
-from headstart.training.probe import (
-    LinearHead,
-    Path,
-    Problem,
-    choose_strength,
-    cross_fit,
-    fit_head,
-    group_numbers,
-    row_losses,
-)
+from headstart.training.logistic import LinearHead
+from headstart.training.probe import STRENGTHS, Path, Problem, group_numbers, row_losses, walk
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 
 
@@ -34,7 +26,7 @@ def label_counts(data: TrainingData, targets: NDArray[np.int64]) -> NDArray[np.i
 
 
 def probe_problem(data: TrainingData, weights: str, pace: Pace, *, pooled: bool = False) -> Problem:
-    """The training features (with the validation features, where `pooled`) as a problem for `fit_head`."""
+    """The training features (with the validation features, where `pooled`) as a problem for `walk`."""
     samples = data.train + (data.val if pooled else ())
     targets = data.task.targets(samples, len(data.classes))
     return Problem(
@@ -64,8 +56,8 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     problem = probe_problem(data, params.class_weights, pace)
     val_features = data.store.get(data.val, clock=pace.clock)
     val_targets = data.task.targets(data.val, len(data.classes))
-    path = choose_strength(problem, count=params.folds, seed=data.seed)
-    head = fit_head(problem, strength=path.best)
+    path = walk(problem, strengths=STRENGTHS, count=params.folds, seed=data.seed)
+    head = path.heads[path.chosen]
     val_logits = head(val_features)
     score = float(data.task.correctness(val_logits, val_targets).mean())
     loss = float(row_losses(val_logits, val_targets).mean())
@@ -78,9 +70,9 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     )
     if data.refit:
         pooled = probe_problem(data, params.class_weights, pace, pooled=True)
-        unseen = cross_fit(pooled, strength=path.best, count=params.folds, seed=data.seed)
-        temperature = fit_temperature(unseen, pooled.targets)
-        head = fit_head(pooled, strength=path.best)
+        again = walk(pooled, strengths=(path.best,), count=params.folds, seed=data.seed)
+        temperature = fit_temperature(again.logits[0], pooled.targets)
+        head = again.heads[0]
     else:
         temperature = fit_temperature(val_logits, val_targets)
     set_head(adapted.model, head)
