@@ -61,7 +61,7 @@ class Rows:
 
 def prepare(features: NDArray[np.float32]) -> Rows:
     """The rows, centred and divided by one number, their root mean variance: a strength means the same for every network."""
-    x = torch.from_numpy(np.require(features, np.float32, "CW"))
+    x = torch.from_numpy(np.require(features, np.float32, ["C", "W"]))
     count, width = x.shape
     centre = x.mean(0, dtype=torch.float64)
     scale = float(np.sqrt(max(float(x.var(0, correction=0).double().mean()), 0.0))) or 1.0

@@ -39,11 +39,11 @@ def reference(
     """scikit-learn's answer (N, classes) to all rows, its logits shifted to mean zero."""
     x = scaled(features.astype(np.float64))
     found = LogisticRegression(C=strength, tol=1e-10, max_iter=20000, class_weight=weights).fit(x, truth)
-    return found.decision_function(x)
+    return np.asarray(found.decision_function(x))
 
 
 def centred(logits: np.ndarray) -> np.ndarray:
-    return logits - logits.mean(1, keepdims=True)
+    return np.asarray(logits - logits.mean(1, keepdims=True))
 
 
 @pytest.mark.parametrize(("rows", "width"), [(60, 200), (300, 20)], ids=["more columns", "more rows"])
