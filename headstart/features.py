@@ -33,12 +33,17 @@ class FeatureStore:
 
     Rows are kept in the cache folder, under the content of the weights, the preprocessing contract, the depth and the
     precision of the runtime, so that runs, commands and processes share them; `headstart cache` shows and clears them.
-    The runtime is chosen at the first call, by the images of that call, and serves all later ones: the features of one
-    run are comparable.
+    The runtime is chosen at the first call and serves all later ones: the features of one run are comparable.
+
+    Args:
+        backbone: the frozen network.
+        among: images that will be asked for, as far as they are known: their number decides whether compiling pays. Without
+            them, those of the first call.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, among: Sequence[Sample] = ()) -> None:
         self._backbone = backbone
+        self._among = among
         self._opened: dict[tuple[str, ...], _Pass] = {}
 
     def get(self, samples: Sequence[Sample], *, clock: Clock | None = None) -> Features:
@@ -88,7 +93,7 @@ class FeatureStore:
         """The network and its rows, opened at the first use: to hash its weights takes a moment."""
         if depths not in self._opened:
             contract = self._backbone.info.preprocess
-            network = compute.choose(self._backbone, samples, contract, depths=depths)
+            network = compute.choose(self._backbone, self._among or samples, contract, depths=depths)
             weights = compute.content_hash(self._backbone.module)
             rows = {}
             for output, width in zip(network.outputs, self._widths(depths), strict=True):

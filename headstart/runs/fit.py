@@ -230,7 +230,7 @@ def _training_data(dataset: Dataset, backbone: Backbone, seed: int) -> training.
         task=TASKS[dataset.task],
         classes=dataset.classes,
         preprocess=backbone.info.preprocess,
-        store=FeatureStore(backbone),
+        store=FeatureStore(backbone, among=dataset.samples),
         seed=seed,
         refit="val" in dataset.made,
     )
