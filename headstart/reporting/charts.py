@@ -85,7 +85,7 @@ def line_chart(lines: Sequence[Line], *, x: str, y: str, percent: bool = False) 
     ]
     steps = ticks(min(ys), max(ys))
     if percent and max(ys) <= 1:  # a share has no room above 100 %
-        steps = [step for step in steps if step <= 1] if min(ys) < 1 else [0.0, 0.5, 1.0]
+        steps = [step for step in steps if step <= 1] if min(ys) < 1 else [0.9, 0.95, 1.0]
     frame = _Frame(ticks(min(xs), max(xs), whole=True), steps, x_exact=(min(xs), max(xs)))
     body = [
         frame.axes(x, y if len(drawn) > 1 else "", percent=percent)
@@ -174,7 +174,7 @@ class _Frame:
 
     def __init__(self, xs: list[float], ys: list[float], *, x_exact: tuple[float, float]) -> None:
         low, high = x_exact
-        self.xs = [step for step in xs if low - 1e-9 <= step <= high + 1e-9] or [low]
+        self.xs = [step for step in xs if low - 1e-9 <= step <= high + 1e-9] or [round(low, 2)]
         self.ys = ys
         self.low, self.span = low, (high - low) or 1.0
 

@@ -62,7 +62,7 @@ def _guide(guide: dict[str, Any]) -> dict[str, str]:
         return {}
     size, similarity = str(guide.get("size")), str(guide.get("similarity"))
     return {
-        "size": {"between": "neither few nor many"}.get(size, size),
+        "size": {"small": "few", "between": "neither few nor many", "large": "many"}.get(size, size),
         "similarity": {"unknown": "not measured"}.get(similarity, similarity),
         "prior": sentence(guide.get("prior")),
     }
@@ -221,12 +221,12 @@ def _trained(run: RunFolder, rung: Any) -> dict[str, Any]:
         points=_curve(run, rung, "validation", metric),
         dots=True,
     )
-    drawn = charts.line_chart([scores], x="epoch", y=scores.name, percent=words.share) if metric else ""
+    drawn = charts.line_chart([scores], x="epoch", y=scores.name, percent=words.share)
     return {
         "method": method_words(rung),
         "solved": False,
         "loss": charts.line_chart(lines, x="epoch", y="loss"),
-        "metric": drawn,
+        "metric": drawn if len(scores.points) > 1 else "",  # one point is no curve
         "steps": number(len(losses)),
         "thinned": len(losses) > _DRAWN,
     }

@@ -94,11 +94,13 @@ _ALIASES = {
 }
 _METHODS = {
     "linear-probe": "linear probe",
+    "partial": "partial fine-tuning",
     "full": "full fine-tuning",
     "majority": "always the most common answer",
 }
 _MEANINGS = {
     "linear-probe": "The pretrained network stays exactly as it is; only a new last layer is fitted to your classes.",
+    "partial": "The last layers of the pretrained network are adapted to your images; the layers before stay as they are.",
     "full": "Every layer of the pretrained network is adapted to your images, in small steps.",
 }
 _STAGES = ("before", "uncalibrated", "raw", "after")
