@@ -100,9 +100,14 @@ def load(cls: type[T], path: Path) -> T:
 def field_help(cls: type[Any]) -> dict[str, str]:
     """Field name -> its description in the record's docstring (`Attributes:`), on one line.
 
-    The command line makes its flags from this, so that a field is described in one place only.
+    The command line makes its flags from this, so that a field is described in one place only: a record built on another
+    describes what it adds.
     """
     out: dict[str, str] = {}
+    for base in cls.__mro__[1:]:
+        if hasattr(base, "__dataclass_fields__"):
+            out |= field_help(base)
+            break
     name = ""
     for line in inspect.cleandoc(cls.__doc__ or "").partition("Attributes:")[2].splitlines():
         head, colon, rest = line.strip().partition(":")

@@ -82,6 +82,13 @@ def check(params: FullParams) -> None:
 
 def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
     """Epochs, batch size, augmentation and the treatment of BatchNorm from the size of the training split."""
+    return resolve(FullParams, facts, backbone, given)
+
+
+def resolve(
+    kind: type[FullParams], facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
+    """Parameters of that kind for this data; what is not chosen here keeps its default."""
     n = facts.n_train
     values: dict[str, Any] = {}
     choices: list[Choice] = []
@@ -111,7 +118,7 @@ def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> S
             "frozen",
             "the same statistics in training and in use, whatever the batch; nothing drifts unseen",
         )
-    params = FullParams(**{**values, **given})
+    params = kind(**{**values, **given})
     if params.batchnorm == "tuned" and params.batch_size < _LEAST_BATCH_FOR_TUNED_NORM:
         return Decline(
             reason=f"BatchNorm statistics of batches of {params.batch_size} are too noisy: use --batch-size "
@@ -122,40 +129,46 @@ def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> S
 
 def apply(backbone: Backbone, model: Classifier, params: FullParams) -> Applied:
     """A learning-rate group for each stage, falling towards the input, and the head ahead of them all."""
+    norms = tuple(f"body.{name}" for name in backbone.norms)
+    return Applied(
+        groups=tuning_groups(backbone, model, params, frozen=0),
+        held=() if params.batchnorm == "tuned" else norms,
+        reestimate=norms if params.batchnorm == "re-estimated" else (),
+    )
+
+
+def tuning_groups(
+    backbone: Backbone, model: Classifier, params: FullParams, *, frozen: int
+) -> tuple[Group, ...]:
+    """The groups of all stages, the first `frozen` of which do not move, and of the head."""
     stages = backbone_groups(backbone, model)
-    moves = params.batchnorm != "frozen"
     norms = {f"body.{name}" for name in backbone.norms}
     groups = []
-    for depth, (name, parameters, buffers) in enumerate(reversed(stages)):
-        rate = params.learning_rate * params.layer_decay**depth
-        moving = moves and any(buffer.rpartition(".")[0] in norms for buffer in buffers)
+    for number, (name, parameters, buffers) in enumerate(stages):
+        trains = number >= frozen
+        follows = trains and params.batchnorm != "frozen"
+        depth = len(stages) - 1 - number
         groups.append(
             Group(
                 name,
                 parameters,
                 buffers,
-                lr=rate,
-                weight_decay=params.weight_decay,
-                trains=True,
-                buffers_may_move=moving,
+                lr=params.learning_rate * params.layer_decay**depth if trains else None,
+                weight_decay=params.weight_decay if trains else None,
+                trains=trains,
+                buffers_may_move=follows and any(buffer.rpartition(".")[0] in norms for buffer in buffers),
             )
         )
-    head_rate = params.learning_rate * params.head_factor
     head = Group(
         "head",
         ("head.weight", "head.bias"),
         (),
-        lr=head_rate,
+        lr=params.learning_rate * params.head_factor,
         weight_decay=params.weight_decay,
         trains=True,
         buffers_may_move=False,
     )
-    ordered_norms = tuple(f"body.{name}" for name in backbone.norms)
-    return Applied(
-        groups=(*reversed(groups), head),
-        held=() if params.batchnorm == "tuned" else ordered_norms,
-        reestimate=ordered_norms if params.batchnorm == "re-estimated" else (),
-    )
+    return (*groups, head)
 
 
 METHOD = Method(

@@ -69,11 +69,14 @@ class Applied:
         groups: cover every parameter and buffer of the `Classifier` exactly once, in forward order.
         held: modules kept in evaluation mode during training.
         reestimate: BatchNorm layers whose statistics are computed anew on the training images before training.
+        boundary: the module whose output ends the frozen prefix, which need not run at each step; empty where every
+            part may move.
     """
 
     groups: tuple[Group, ...]
     held: tuple[str, ...]
     reestimate: tuple[str, ...] = ()
+    boundary: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,78 +4,39 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
 from headstart import compute
 from headstart._core.errors import BadPlan
-from headstart._core.seed import derive, generator
+from headstart._core.seed import derive
 from headstart.adaptation import Adapted
-from headstart.data.images import open_rgb
-from headstart.data.records import Sample
 from headstart.metrics import fit_temperature
-from headstart.pixels import PRESETS, augmented_pixels, batches, contract_pixels, in_order, normalise
+from headstart.pixels import Batch
 from headstart.tasks import Classifier
-from headstart.training import checkpoint
+from headstart.training import checkpoint, prefix
+from headstart.training.begin import reestimate_norms, start_head
 from headstart.training.class_weights import class_weights
-from headstart.training.probe import choose_strength, fit_head, row_losses
+from headstart.training.engine import Engine, Loss, default_micro, native_bfloat16
+from headstart.training.feed import Feed, Pixels
+from headstart.training.folding import twin_of
+from headstart.training.probe import row_losses
 from headstart.training.records import Event, FitResult, Pace, TrainingData
-from headstart.training.solve import label_counts, probe_problem, set_head
+from headstart.training.schedule import epoch_groups, make_optimizer, rate
+from headstart.training.solve import label_counts
 
-_MOMENTUM = 0.9
 _CLIP = 1.0  # largest norm of the gradient: one bad batch must not undo pretraining
-_PROBE_FOLDS = 5
 _PACE_STEPS = 3  # the first step is slow (allocation, threads); the mean of three is a careful guess
 _FORWARD_SHARE = 0.35  # a forward pass costs about a third of a training step
 _SAFETY = 0.9
-
-
-def make_optimizer(adapted: Adapted) -> Optimizer:
-    """The optimiser with one parameter group for each group of the ledger (and decay only on matrices and kernels)."""
-    model, groups = adapted.model, []
-    for group in adapted.applied.groups:
-        if not group.trains:
-            continue
-        tensors = [model.get_parameter(name) for name in group.parameters]
-        for decays, part in (
-            (True, [t for t in tensors if t.ndim > 1]),
-            (False, [t for t in tensors if t.ndim <= 1]),
-        ):
-            if part:
-                decay = group.weight_decay if decays else 0.0
-                groups.append({"params": part, "lr": group.lr, "peak": group.lr, "weight_decay": decay})
-    if adapted.params.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=_MOMENTUM, nesterov=True)
-    return torch.optim.AdamW(groups)
-
-
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step: a linear rise over `warmup` of all steps, then a cosine to zero.
-
-    >>> rate(0, 100, 0.1), rate(9, 100, 0.1), round(rate(55, 100, 0.1), 2), rate(100, 100, 0.1)
-    (0.1, 1.0, 0.5, 0.0)
-    """
-    rise = max(1, round(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def epoch_groups(count: int, batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Positions of each batch of an epoch: shuffled by seed and epoch; a last batch of one image joins the one before."""
-    order = generator(seed, "order", epoch).permutation(count)
-    groups = [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    if len(groups) > 1 and len(groups[-1]) == 1:  # one image has no batch statistics
-        groups[-2:] = [np.concatenate(groups[-2:])]
-    return groups
+_LOOK = 10  # steps between two looks at the loss on a GPU, which has to stop for each
 
 
 @dataclass
@@ -84,113 +45,91 @@ class Loop:
 
     adapted: Adapted
     data: TrainingData
-    accelerator: Accelerator
-    model: Classifier
+    engine: Engine
+    feed: Feed
     optimizer: Optimizer
     weights: Tensor | None
     per_epoch: int
     steps: int
+    pending: list[Tensor] = field(default_factory=list)
 
-    def batches(self, epoch: int, skip: int) -> Any:
-        """The augmented batches of an epoch after the first `skip`, each image's chances from seed, epoch and position."""
-        params, data = self.adapted.params, self.data
-        preset = PRESETS[params.augment]
+    @property
+    def model(self) -> Classifier:
+        """The network whose parameters train."""
+        return self.adapted.model
 
-        def load(position: int, sample: Sample) -> NDArray[np.uint8]:
-            rng = generator(data.seed, "augment", epoch, position)
-            return augmented_pixels(
-                open_rgb(sample.source), data.preprocess, augment=preset, flip=params.flip, rng=rng
-            )
+    def batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        """The batches of an epoch after the first `skip`."""
+        size = self.adapted.params.batch_size
+        groups = epoch_groups(len(self.data.train), size, seed=self.data.seed, epoch=epoch)
+        return self.feed.epoch(epoch, [group.tolist() for group in groups[skip:]])
 
-        groups = epoch_groups(len(data.train), params.batch_size, seed=data.seed, epoch=epoch)
-        return batches(data.train, load, groups=[group.tolist() for group in groups[skip:]])
-
-    def step(self, number: int, pixels: Tensor, targets: Tensor) -> float:
-        """The loss of one optimiser step."""
-        torch.manual_seed(derive(self.data.seed, "step", number))  # dropout and drop-path
+    def step(self, number: int, batch: Batch, targets: Tensor) -> None:
+        """One optimiser step; its loss waits in `pending`, because to look at it a GPU would have to stop."""
         share = rate(number, self.steps, self.adapted.params.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
-        images = normalise(pixels.to(self.accelerator.device), self.data.preprocess)
-        with self.accelerator.autocast():
-            logits = self.model(images.contiguous(memory_format=torch.channels_last))
-            truth = targets.to(self.accelerator.device)
-            loss = self.data.task.loss(
-                logits.float(), truth, self.weights, self.adapted.params.label_smoothing
-            )
-        if not torch.isfinite(loss):
-            raise BadPlan(
-                f"The training loss is {loss.item()} at step {number + 1} of {self.steps}.",
-                hint="Lower --learning-rate, or freeze BatchNorm with --batchnorm frozen.",
-            )
+        truth = targets.to(self.engine.device)
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), _CLIP)
+        loss = self.engine.backward(
+            lambda rows: self.feed.inputs(batch.pixels[rows]),
+            truth,
+            loss=self._loss(truth),
+            seed=derive(self.data.seed, "step", number),
+        )
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         self.optimizer.step()
-        return float(loss.item())
+        self.pending.append(loss)
+
+    def _loss(self, truth: Tensor) -> Loss:
+        """The part that some of a batch's images have in its mean loss; class weights are part of the mean."""
+        task, weights, smoothing = self.data.task, self.weights, self.adapted.params.label_smoothing
+        weighted = weights is not None and truth.ndim == 1
+
+        def mass(rows: Tensor) -> Tensor | int:
+            return weights[rows].sum() if weighted and weights is not None else len(rows)
+
+        whole = mass(truth)
+        return lambda logits, rows: task.loss(logits, rows, weights, smoothing) * (mass(rows) / whole)
+
+    def due(self, number: int) -> bool:
+        """Whether it is time to look at the losses: at each step on a CPU, now and then on a GPU."""
+        return self.engine.device.type == "cpu" or number == _PACE_STEPS or number % _LOOK == 0
+
+    def settle(self, progress: checkpoint.Progress) -> None:
+        """Move the pending losses to `progress`.
+
+        Raises:
+            BadPlan: for a loss that is not finite.
+        """
+        losses = torch.stack(self.pending).tolist() if self.pending else []
+        self.pending.clear()
+        for back, loss in zip(range(len(losses), 0, -1), losses, strict=True):
+            if not math.isfinite(loss):
+                raise BadPlan(
+                    f"The training loss is {loss} at step {progress.step - back + 1} of {self.steps}.",
+                    hint="Lower --learning-rate, or freeze BatchNorm with --batchnorm frozen.",
+                )
+        progress.losses.extend(losses)
+
+    def save(self, file: Path, progress: checkpoint.Progress) -> float:
+        """When a checkpoint was written: now."""
+        self.settle(progress)
+        progress.micro, progress.precision = self.engine.micro, str(self.engine.lower)
+        checkpoint.save(file, progress, self.model.state_dict(), self.optimizer.state_dict())
+        return time.monotonic()
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the network's tensors on the CPU."""
         return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
     def validate(self) -> NDArray[np.float64]:
-        """Logits (N, classes) of the validation images."""
-        out = compute.forward(self.model, self.data.val, self.data.preprocess, label="validating")
-        return out.astype(np.float64)
-
-
-def _start(adapted: Adapted, data: TrainingData) -> Loop:
-    params = adapted.params
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    model = adapted.model.to(accelerator.device).to(memory_format=torch.channels_last)
-    targets = data.task.targets(data.train, len(data.classes))
-    weights = class_weights(params.class_weights, data.classes, label_counts(data, targets))
-    per_epoch = len(epoch_groups(len(data.train), params.batch_size, seed=data.seed, epoch=0))
-    return Loop(
-        adapted=adapted,
-        data=data,
-        accelerator=accelerator,
-        model=model,
-        optimizer=make_optimizer(adapted),
-        weights=None
-        if weights is None
-        else torch.tensor(weights, dtype=torch.float32, device=accelerator.device),
-        per_epoch=per_epoch,
-        steps=per_epoch * params.epochs,
-    )
-
-
-def start_head(adapted: Adapted, data: TrainingData, pace: Pace) -> None:
-    """Put the linear probe's head into the network, found on the training images alone.
-
-    Source: Kumar et al. 2022, fine-tuning can distort pretrained features (LP-FT).
-    """
-    problem = probe_problem(data, adapted.params.class_weights, pace)
-    path = choose_strength(problem, count=_PROBE_FOLDS, seed=data.seed)
-    set_head(adapted.model, fit_head(problem, strength=path.best))
-
-
-def reestimate_norms(model: Classifier, names: Sequence[str], data: TrainingData) -> None:
-    """Replace the running statistics of the named BatchNorm layers by those of the training images, un-augmented."""
-    layers = [model.get_submodule(name) for name in names]
-    kept = [layer.momentum for layer in layers]
-    model.eval()
-    for layer in layers:
-        layer.reset_running_stats()  # type: ignore[operator]  # BatchNorm's method
-        layer.momentum = None  # type: ignore[assignment]  # a cumulative average over all batches
-        layer.train()
-    stream = batches(
-        data.train,
-        lambda _, sample: contract_pixels(open_rgb(sample.source), data.preprocess),
-        groups=in_order(len(data.train), compute.BATCH),
-    )
-    with torch.no_grad():
-        for batch in stream:
-            images = normalise(batch.pixels.to(next(model.parameters()).device), data.preprocess)
-            model(images.contiguous(memory_format=torch.channels_last))
-    for layer, momentum in zip(layers, kept, strict=True):
-        layer.momentum = momentum
-    model.eval()
+        """Logits (N, classes) of the validation images, in the precision of training."""
+        self.engine.network.eval()
+        self.engine.twin.push()
+        rows = [self.engine.logits(self.feed.inputs(batch.pixels)) for batch in self.feed.validation()]
+        self.engine.twin.clear()
+        return torch.cat(rows).cpu().numpy().astype(np.float64)
 
 
 def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, None, FitResult]:
@@ -199,49 +138,108 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     Ends at the last step, after `patience` epochs without a lower validation loss, or when the clock says so. A run
     that was killed goes on from its last checkpoint and ends with the same bits as one that was not.
     """
-    loop = _start(adapted, data)
-    file = pace.folder / checkpoint.CHECKPOINT
-    progress = _restore(loop, file) or _prepare(loop, pace)
+    file, name = pace.folder / checkpoint.CHECKPOINT, adapted.method.name
+    loop, progress = _open(adapted, data, pace)
     targets = torch.from_numpy(data.task.targets(data.train, len(data.classes)))
-    resumed_at, saved, name = time.monotonic() - progress.seconds, time.monotonic(), adapted.method.name
+    resumed_at, saved = time.monotonic() - progress.seconds, time.monotonic()
     ended = ""
     if progress.step:
-        yield Event(
-            event="note",
-            rung=name,
-            step=progress.step,
-            reason=f"resumed at step {progress.step} of {loop.steps}",
-        )
+        reason = f"resumed at step {progress.step} of {loop.steps}"
+        yield Event(event="note", rung=name, step=progress.step, reason=reason)
     while not ended and progress.step < loop.steps:
         epoch, done = divmod(progress.step, loop.per_epoch)
-        loop.model.train()
+        loop.engine.network.train()
         for batch in loop.batches(epoch, done):
             if ended := pace.clock.over:
                 break
-            progress.losses.append(loop.step(progress.step, batch.pixels, targets[list(batch.positions)]))
+            loop.step(progress.step, batch, targets[list(batch.positions)])
             progress.step += 1
+            if not loop.due(progress.step):
+                continue
+            loop.settle(progress)
             progress.seconds = time.monotonic() - resumed_at
             if not progress.steps and progress.step >= _PACE_STEPS:
                 yield _resolve_steps(loop, progress, pace)
-            yield Event(
-                event="step",
-                rung=name,
-                epoch=progress.step / loop.per_epoch,
-                step=progress.step,
-                loss=progress.losses[-1],
-            )
+            yield from _tell(loop, progress)
             if time.monotonic() - saved > pace.every and progress.step % loop.per_epoch:
-                checkpoint.save(file, progress, loop.model.state_dict(), loop.optimizer.state_dict())
-                saved = time.monotonic()
+                saved = loop.save(file, progress)
+        loop.settle(progress)
         event = _validate(loop, progress)
         progress.seconds = time.monotonic() - resumed_at
         yield event
         if progress.stale >= adapted.params.patience:
             ended = ended or f"no lower validation loss for {progress.stale} epochs"
         if not ended and time.monotonic() - saved > pace.every:
-            checkpoint.save(file, progress, loop.model.state_dict(), loop.optimizer.state_dict())
-            saved = time.monotonic()
-    return _finish(loop, progress, ended or "all epochs done")
+            saved = loop.save(file, progress)
+    result = _finish(loop, progress, ended or "all epochs done")
+    for left in pace.folder.glob(prefix.PATTERN):
+        left.unlink()
+    return result
+
+
+def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, checkpoint.Progress]:
+    """The loop and where it stands: at a checkpoint, or at a prepared beginning."""
+    params, device = adapted.params, compute.device()
+    model = adapted.model.to(device).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(adapted)
+    found = checkpoint.load(pace.folder / checkpoint.CHECKPOINT)
+    if found is None:
+        progress = checkpoint.Progress()
+        if adapted.applied.reestimate:
+            reestimate_norms(model, adapted.applied.reestimate, data)
+        if params.head_start == "probe":
+            start_head(adapted, data, pace)
+    else:
+        progress, tensors, moments = found
+        model.load_state_dict(tensors)
+        optimizer.load_state_dict(moments)
+    engine, feed = _engine(adapted, data, pace, progress)
+    targets = data.task.targets(data.train, len(data.classes))
+    weights = class_weights(params.class_weights, data.classes, label_counts(data, targets))
+    per_epoch = len(epoch_groups(len(data.train), params.batch_size, seed=data.seed, epoch=0))
+    loop = Loop(
+        adapted=adapted,
+        data=data,
+        engine=engine,
+        feed=feed,
+        optimizer=optimizer,
+        weights=None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device),
+        per_epoch=per_epoch,
+        steps=progress.steps or per_epoch * params.epochs,
+    )
+    return loop, progress
+
+
+def _engine(
+    adapted: Adapted, data: TrainingData, pace: Pace, progress: checkpoint.Progress
+) -> tuple[Engine, Feed]:
+    """What computes a step, and what feeds it: images, or a frozen prefix's activations."""
+    applied, params, device = adapted.applied, adapted.params, compute.device()
+    lower = torch.bfloat16 if native_bfloat16(device) else None
+    if progress.precision:
+        lower = None if progress.precision == "None" else torch.bfloat16
+    moving = any(group.buffers_may_move for group in applied.groups) and not applied.reestimate
+    micro = default_micro(device, params.batch_size, moving=moving, stored=False)
+    twin = twin_of(adapted.model, (data.preprocess.height, data.preprocess.width))
+    engine = Engine(twin=twin, device=device, lower=lower, micro=micro, moving=moving)
+    views = min(params.views, params.epochs) if applied.boundary else None
+    pixels = Pixels(data=data, augment=params.augment, flip=params.flip, views=views, device=device)
+    cut = None
+    if views is not None:
+        frozen = [group for group in applied.groups if not group.trains]
+        names = tuple(name for group in frozen for name in (*group.parameters, *group.buffers))
+        boundary = prefix.Boundary(name=applied.boundary, frozen=names, views=views, folder=pace.folder)
+        cut = prefix.split(engine, pixels, boundary, pace.clock)
+    micro = progress.micro or default_micro(device, params.batch_size, moving=moving, stored=cut is not None)
+    return (replace(cut[0], micro=micro), cut[1]) if cut else (replace(engine, micro=micro), pixels)
+
+
+def _tell(loop: Loop, progress: checkpoint.Progress) -> Iterator[Event]:
+    """What the engine noted, and the step."""
+    name, epoch = loop.adapted.method.name, progress.step / loop.per_epoch
+    while loop.engine.notes:
+        yield Event(event="note", rung=name, epoch=epoch, step=progress.step, reason=loop.engine.notes.pop(0))
+    yield Event(event="step", rung=name, epoch=epoch, step=progress.step, loss=progress.losses[-1])
 
 
 def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Event:
@@ -260,26 +258,6 @@ def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Eve
         seconds=progress.seconds,
         reason=reason,
     )
-
-
-def _prepare(loop: Loop, pace: Pace) -> checkpoint.Progress:
-    """What happens once before the first step."""
-    if loop.adapted.applied.reestimate:
-        reestimate_norms(loop.model, loop.adapted.applied.reestimate, loop.data)
-    if loop.adapted.params.head_start == "probe":
-        start_head(loop.adapted, loop.data, pace)
-    return checkpoint.Progress()
-
-
-def _restore(loop: Loop, file: Any) -> checkpoint.Progress | None:
-    found = checkpoint.load(file)
-    if found is None:
-        return None
-    progress, model, optimizer = found
-    loop.steps = progress.steps or loop.steps
-    loop.model.load_state_dict(model)
-    loop.optimizer.load_state_dict(optimizer)
-    return progress
 
 
 def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
@@ -314,7 +292,8 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
 
 def _finish(loop: Loop, progress: checkpoint.Progress, ended: str) -> FitResult:
     loop.model.load_state_dict(progress.best)
-    logits = loop.validate()
+    out = compute.forward(loop.model, loop.data.val, loop.data.preprocess, label="validating")
+    logits = out.astype(np.float64)
     targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
     return FitResult(
         method=loop.adapted.method.name,
@@ -327,5 +306,9 @@ def _finish(loop: Loop, progress: checkpoint.Progress, ended: str) -> FitResult:
             "steps": progress.step,
             "best_step": progress.best_step,
             "best_epoch": progress.best_step / loop.per_epoch,
+            "precision": "bfloat16" if loop.engine.lower else "float32",
+            "micro_batch": loop.engine.micro,
+            "folded_norms": len(loop.engine.twin.pairs),
+            "stored_prefix": isinstance(loop.feed, prefix.Stored),
         },
     )

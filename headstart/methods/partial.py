@@ -1,0 +1,82 @@
+"""Fine-tuning of the last stages behind a frozen prefix, whose output is computed once for a few views of each image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headstart._core.check import in_range
+from headstart._core.records import record
+from headstart.data.records import DatasetFacts
+from headstart.methods import full
+from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
+
+if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.tasks import Classifier
+    from headstart.weights import Backbone
+
+
+@record
+class PartialParams(full.FullParams):
+    """Parameters of partial fine-tuning: those of full fine-tuning, and where the frozen part ends.
+
+    Attributes:
+        unfreeze: how many of the last stages are tuned; all before them are frozen.
+        views: augmented views of each training image; epoch e sees view e mod views, so that the frozen part runs only
+            this many times over the images.
+    """
+
+    unfreeze: int = 2
+    views: int = 4
+
+
+def check(params: PartialParams) -> None:
+    """Nothing; a value outside its range or list is a `BadOption`."""
+    full.check(params)
+    in_range("--unfreeze", params.unfreeze, low=1, high=1_000)
+    in_range("--views", params.views, low=1, high=1_000)
+
+
+def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
+    """As for full fine-tuning; a network without that many stages declines."""
+    answer = full.resolve(PartialParams, facts, backbone, given)
+    if isinstance(answer, Decline):
+        return answer
+    stages = len(backbone.stages)
+    if answer.params.unfreeze >= stages:
+        reason = (
+            f"--unfreeze {answer.params.unfreeze} leaves nothing frozen of the {stages} stages of "
+            f"{backbone.info.arch}: use {stages - 1} or less, or the method full"
+        )
+        return Decline(reason=reason)
+    tuned = [stage.name for stage in backbone.stages[-answer.params.unfreeze :]]
+    why = (
+        "asked for" if "unfreeze" in given else "late layers are the ones most bound to the source's classes"
+    )
+    choice = Choice(what="tuned stages", value=", ".join(tuned), why=why)
+    return Suggestion(params=answer.params, choices=(choice, *answer.choices))
+
+
+def apply(backbone: Backbone, model: Classifier, params: PartialParams) -> Applied:
+    """The first stages frozen, statistics too; the others as in full fine-tuning."""
+    frozen = len(backbone.stages) - params.unfreeze
+    prefix, suffix = backbone.stages[:frozen], backbone.stages[frozen:]
+    inside = {module for stage in suffix for module in stage.modules}
+    norms = tuple(f"body.{name}" for name in backbone.norms if name in inside)
+    still = tuple(f"body.{module}" for stage in prefix for module in stage.modules)
+    return Applied(
+        groups=full.tuning_groups(backbone, model, params, frozen=frozen),
+        held=still if params.batchnorm == "tuned" else (*still, *norms),
+        reestimate=norms if params.batchnorm == "re-estimated" else (),
+        boundary=f"body.{prefix[-1].output}",
+    )
+
+
+METHOD = Method(
+    name="partial",
+    summary="fine-tuning of the last stages; the stages before them are frozen and run only once",
+    solver="gradient",
+    params=PartialParams,
+    check=check,
+    suggest=suggest,
+    apply=apply,
+)
