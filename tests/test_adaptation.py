@@ -61,7 +61,7 @@ def test_adapting_disturbs_no_generator(backbone: Backbone) -> None:
 def test_nothing_moved(backbone: Backbone) -> None:
     adapted = made(backbone, "linear-probe")
     with torch.no_grad():
-        adapted.model.head.bias += 1
+        adapted.model.head.bias.add_(1)
     ledger = settle(adapted, adapted.model)
     assert ledger.frozen_identical
     *frozen, head = ledger.groups
@@ -134,7 +134,8 @@ def test_a_line_counts_what_is_in_it(backbone: Backbone) -> None:
     assert sum(line.buffers for line in ledger.groups) == len(list(adapted.model.buffers()))
     head, last = ledger.groups[-1], ledger.groups[-2]
     assert (head.name, head.tensors, head.parameters) == ("head", 2, 3 * backbone.width + 3)
-    assert (head.lr, last.lr) == (pytest.approx(1e-2), pytest.approx(1e-3))
+    assert head.lr == pytest.approx(1e-2)
+    assert last.lr == pytest.approx(1e-3)
     assert from_plain(Ledger, records.to_plain(ledger), where="the test") == ledger
 
 
@@ -146,7 +147,7 @@ def with_groups(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
         applied = row.apply(*args)
         return replace(applied, groups=change(applied.groups))
 
-    monkeypatch.setitem(METHODS._rows, "linear-probe", replace(row, apply=apply))  # type: ignore[attr-defined]
+    monkeypatch.setitem(METHODS._rows, "linear-probe", replace(row, apply=apply))
 
 
 def test_a_forgotten_tensor_is_refused(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

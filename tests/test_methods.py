@@ -5,20 +5,28 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from headstart import training
+from headstart._core.clock import Clock
 from headstart._core.errors import BadOption
+from headstart._core.files import sha256_bytes
 from headstart._core.records import field_help
-from headstart.adaptation import Adapted, adapt, settle
-from headstart.data.records import DatasetFacts, SplitFacts
+from headstart.adaptation import Adapted, adapt, settle, tensor_hash
+from headstart.data.records import DatasetFacts, Sample, SplitFacts
+from headstart.features import FeatureStore
 from headstart.methods import METHODS, Decline, Suggestion
 from headstart.methods.full import BATCHNORM, FullParams
 from headstart.planning import Rung
+from headstart.tasks import TASKS
+from headstart.training import FitResult, Pace, TrainingData
 from headstart.weights import Backbone, blank
 
 ARCHS = ("test_resnet", "test_efficientnet", "test_vit", "test_convnext")
@@ -292,3 +300,71 @@ def test_a_backbone_of_frozen_kind_needs_no_gradient(backbone: Backbone) -> None
     made = adapted("linear-probe", backbone, {})
     assert [n for n, p in made.model.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
     assert all(not m.training for m in made.model.train().body.modules())
+
+
+# Trained for real, by the method's own solver
+
+SIDE = 32
+
+
+def problem(backbone: Backbone) -> TrainingData:
+    """Three classes of small pictures that differ by their colour."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for number in range(36):
+        label = number % 3
+        pixels = rng.integers(0, 120, (SIDE, SIDE, 3), dtype=np.uint8)
+        pixels[..., label] += 100
+        digest = sha256_bytes(pixels.tobytes())
+        samples.append(Sample(name=f"memory:{number}", source=pixels, labels=(label,), digest=digest))
+    return TrainingData(
+        train=tuple(samples[:24]),
+        val=tuple(samples[24:]),
+        task=TASKS["classify"],
+        classes=("red", "green", "blue"),
+        preprocess=backbone.info.preprocess,
+        store=FeatureStore(backbone),
+        seed=0,
+        refit=True,
+    )
+
+
+def run(name: str, folder: Path, *, stop_at: int | None = None) -> FitResult | None:
+    """The method's result; None where the process was as good as killed after that many events."""
+    source = blank("test_resnet")
+    small = replace(source, info=replace(source.info, preprocess=source.info.preprocess.at(SIDE)))
+    given = {k: v for k, v in {"epochs": 3, "batch_size": 8, "head_start": "random"}.items() if has(name, k)}
+    made = adapted(name, small, given)
+    events = training.fit(made, problem(small), Pace(clock=Clock(), folder=folder, every=0.0))
+    count = 0
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            result: FitResult = end.value
+            settle(made, result.model)
+            return result
+        count += 1
+        if stop_at is not None and count >= stop_at:
+            events.close()
+            return None
+
+
+@tables
+def test_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
+    """Killed after some events and begun again: the same bits; and what was learnt is better than guessing."""
+    whole = run(name, tmp_path / "whole")
+    assert whole is not None
+    assert run(name, tmp_path / "cut", stop_at=7 if METHODS[name].solver == "gradient" else 1) is None
+    if METHODS[name].solver == "gradient":  # a closed form begins anew, which costs no more
+        kept = training.checkpoint_of(tmp_path / "cut")
+        assert kept is not None
+        assert 0 < kept.step < 9
+    resumed = run(name, tmp_path / "cut")
+    assert resumed is not None
+    names = tuple(whole.model.state_dict())
+    assert tensor_hash(whole.model.state_dict(), names) == tensor_hash(resumed.model.state_dict(), names)
+    assert np.array_equal(whole.val_logits, resumed.val_logits)
+    assert whole.temperature == resumed.temperature
+    truth = np.array([number % 3 for number in range(24, 36)])
+    assert (whole.val_logits.argmax(1) == truth).mean() > 1 / 3

@@ -104,7 +104,7 @@ def test_a_failed_save_keeps_the_old_one(tmp_path: Path) -> None:
     path = write(tmp_path)
     whole = path.read_bytes()
     with pytest.raises(TypeError):
-        save(path, Progress(step=99), {"x": (each for each in ())}, {})  # type: ignore[dict-item]
+        save(path, Progress(step=99), {"x": (n for n in range(3))}, {})  # type: ignore[dict-item]
     assert path.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [path]
 
