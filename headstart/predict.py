@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
+from headstart import compute
 from headstart._core.errors import BadInput
 from headstart._core.records import record
-from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
-from headstart.pixels import contract_pixels
+from headstart.pixels import ahead, cpus, read_pixels
 from headstart.tasks import TASKS
 
 BATCH = 32
+_AHEAD = 3  # batches decoded in advance
 
 
 class Predictor(Protocol):
@@ -66,36 +71,85 @@ class Prediction:
     error: str | None
 
 
+@dataclass(frozen=True)
+class Accelerated:
+    """A predictor whose network runs in the runtime that `compute` chose.
+
+    Attributes:
+        task: a name of `TASKS`.
+        classes: names in output order.
+        preprocess: the contract of its input.
+        network: gives uncalibrated logits.
+        temperature: > 0; logits are divided by it.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    network: compute.Network
+    temperature: float
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Calibrated logits (N, classes) of contract pixels (N, height, width, 3)."""
+        out: NDArray[np.float32] = self.network(pixels)[0] / np.float32(self.temperature)
+        return out
+
+
+def accelerated(
+    predictor: Predictor, model: nn.Module, *, temperature: float, samples: Sequence[Sample]
+) -> Predictor:
+    """The predictor in the fastest runtime that agrees with eager float32 on the first of these images.
+
+    Itself where it is the fastest, or where so few images do not pay for compiling.
+
+    Args:
+        predictor: whose task, classes and contract stay.
+        model: its network, in evaluation mode, giving uncalibrated logits.
+        temperature: > 0; logits are divided by it.
+        samples: all images that it will be asked about.
+    """
+    if len(samples) < compute.FEW:
+        return predictor
+    network = compute.choose(model, samples, predictor.preprocess)
+    if network.chosen.engine == compute.REFERENCE:
+        return predictor
+    return Accelerated(predictor.task, predictor.classes, predictor.preprocess, network, temperature)
+
+
 def predict(predictor: Predictor, samples: Iterable[Sample], *, top_k: int = 5) -> Iterator[Prediction]:
-    """One prediction for each sample, in order, in constant memory."""
-    stream = iter(samples)
-    while chunk := list(islice(stream, BATCH)):
-        yield from _predict_chunk(predictor, chunk, top_k)
+    """One prediction for each sample, in order, in constant memory; decoding runs ahead in threads."""
+    read = partial(_read, preprocess=predictor.preprocess)
+    with closing(ahead(read, samples, workers=cpus(), waiting=_AHEAD * BATCH)) as stream:
+        while chunk := list(islice(stream, BATCH)):
+            yield from _predict_chunk(predictor, chunk, top_k)
 
 
-def _predict_chunk(predictor: Predictor, chunk: list[Sample], top_k: int) -> Iterator[Prediction]:
-    pixels: list[NDArray[np.uint8]] = []
-    reasons: list[str | None] = []
-    for sample in chunk:
-        try:
-            pixels.append(contract_pixels(open_rgb(sample.source), predictor.preprocess))
-            reasons.append(None)
-        except BadInput as error:
-            reasons.append(error.message)
+def _read(sample: Sample, *, preprocess: Preprocess) -> tuple[str, NDArray[np.uint8] | str]:
+    """The sample's name with its pixels, or with the reason why there are none."""
+    try:
+        return sample.name, read_pixels(sample.source, preprocess)
+    except BadInput as error:
+        return sample.name, error.message
+
+
+def _predict_chunk(
+    predictor: Predictor, chunk: list[tuple[str, NDArray[np.uint8] | str]], top_k: int
+) -> Iterator[Prediction]:
+    pixels = [window for _, window in chunk if not isinstance(window, str)]
     task = TASKS[predictor.task]
     rows: Iterator[NDArray[np.floating]] = iter(())
     if pixels:
         rows = iter(task.probabilities(predictor.logits(np.stack(pixels))))
-    for sample, reason in zip(chunk, reasons, strict=True):
-        if reason is not None:
-            yield Prediction(path=sample.name, answer=None, probability=None, top_k=(), error=reason)
+    for name, window in chunk:
+        if isinstance(window, str):
+            yield Prediction(path=name, answer=None, probability=None, top_k=(), error=window)
             continue
         row = next(rows)
         order = np.argsort(-row, kind="stable")[:top_k]
         ranked = tuple(Ranked(name=predictor.classes[i], probability=float(row[i])) for i in order)
         answer = "|".join(predictor.classes[i] for i in task.decode(row[None])[0])
         yield Prediction(
-            path=sample.name, answer=answer, probability=ranked[0].probability, top_k=ranked, error=None
+            path=name, answer=answer, probability=ranked[0].probability, top_k=ranked, error=None
         )
 
 

@@ -35,7 +35,10 @@ def predict(
     keep_memory()
     bundle = export.open_bundle(run)
     samples = data.find_images(paths)
-    answers = core.predict(bundle, track(samples, label="predicting"), top_k=top_k)
+    predictor = core.accelerated(
+        bundle, bundle.model, temperature=bundle.manifest.temperature, samples=samples
+    )
+    answers = core.predict(predictor, track(samples, label="predicting"), top_k=top_k)
     rows = (core.as_row(answer) for answer in answers)
     if out:
         count, failed = write_rows(Path(out), rows)

@@ -4,12 +4,13 @@ from headstart.compute.allocator import keep_memory
 from headstart.compute.engines import ENGINES, REFERENCE
 from headstart.compute.forward import BATCH, Stopped, device, forward
 from headstart.compute.kept import content_hash
-from headstart.compute.network import Network, choose, open_network, run, stream
+from headstart.compute.network import FEW, Network, choose, diagnose, open_network, run, stream
 from headstart.compute.records import Chosen, Tried
 
 __all__ = [
     "BATCH",
     "ENGINES",
+    "FEW",
     "REFERENCE",
     "Chosen",
     "Network",
@@ -18,6 +19,7 @@ __all__ = [
     "choose",
     "content_hash",
     "device",
+    "diagnose",
     "forward",
     "keep_memory",
     "open_network",

@@ -52,12 +52,28 @@ ENGINES: Table[Engine] = Table(
         row.name: row
         for row in (
             Engine(
-                name="torch-cuda",
-                summary="NVIDIA GPU: channels-last, 16-bit, compiled for long runs",
-                precision="bfloat16",
+                name="torch-cuda-fp16",
+                summary="NVIDIA GPU: channels-last, 16 bit (11 of precision), compiled for long runs",
+                precision="float16",
                 package="torch",
                 check=f"{_TORCH}:why_not_cuda",
-                opener=f"{_TORCH}:open_cuda",
+                opener=f"{_TORCH}:open_cuda_fp16",
+            ),
+            Engine(
+                name="torch-cuda-bf16",
+                summary="NVIDIA GPU: the same with 8 bits of precision and a wider range",
+                precision="bfloat16",
+                package="torch",
+                check=f"{_TORCH}:why_not_cuda_bf16",
+                opener=f"{_TORCH}:open_cuda_bf16",
+            ),
+            Engine(
+                name="torch-cuda",
+                summary="NVIDIA GPU: channels-last, 32 bit, compiled for long runs",
+                precision="float32",
+                package="torch",
+                check=f"{_TORCH}:why_not_cuda",
+                opener=f"{_TORCH}:open_cuda_f32",
             ),
             Engine(
                 name="torch-mps",

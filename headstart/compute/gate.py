@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from headstart.compute.engines import ENGINES, REFERENCE, Engine
 from headstart.compute.records import Chosen, Job, Outputs, Pixels, Runner, Tried
+from headstart.pixels import ahead
 
 COSINE = 0.998
 """What is promised of every image: the cosine between its output and that of eager float32."""
@@ -106,7 +107,7 @@ def contest(job: Job, pixels: Pixels, judge: Judge | None) -> tuple[Chosen, Runn
             chosen = Chosen(
                 engine=engine.name,
                 precision=runner.precision,
-                reason=f"the fastest that agrees with eager float32 on {len(pixels)} of your images",
+                reason=f"the fastest that agrees with eager float32 on {len(pixels)} trial images",
                 cosine_min=agreed.cosine_min,
                 top1_agreement=agreed.top1,
                 images=len(pixels),
@@ -124,8 +125,11 @@ def contest(job: Job, pixels: Pixels, judge: Judge | None) -> tuple[Chosen, Runn
 
 
 def run_in_pieces(runner: Runner, pixels: Pixels) -> Outputs:
-    """Outputs of all pixels, by calls of the runner's own batch size."""
-    parts = [runner(pixels[start : start + runner.batch]) for start in range(0, len(pixels), runner.batch)]
+    """Outputs of all pixels, by calls of the runner's own batch size, in all its lanes."""
+    pieces = [pixels[start : start + runner.batch] for start in range(0, len(pixels), runner.batch)]
+    if len(pieces) == 1:
+        return runner(pieces[0])
+    parts = list(ahead(runner, pieces, workers=runner.lanes, waiting=2 * runner.lanes))
     return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 

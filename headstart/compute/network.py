@@ -147,6 +147,20 @@ def choose(
     return Network(job, chosen, runner)
 
 
+def diagnose(source: Backbone, pixels: Pixels) -> Chosen:
+    """The verdict on this backbone that real images left on this machine, else one made now on these, and not kept.
+
+    Args:
+        source: a backbone.
+        pixels: contract pixels (N, height, width, 3) that stand in for the user's images.
+    """
+    preprocess = source.info.preprocess
+    chosen = kept.load_verdict(kept.folder_of(source.module, preprocess, ()))
+    if chosen is None:
+        chosen, _ = gate.contest(_job(source, preprocess, (), count=len(pixels)), pixels, _judge(source))
+    return chosen
+
+
 def stream(
     network: Network, samples: Sequence[Sample], *, label: str, clock: Clock | None = None
 ) -> Iterator[tuple[tuple[int, ...], Outputs]]:

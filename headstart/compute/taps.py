@@ -110,6 +110,12 @@ def read_depths(network: nn.Module, preprocess: Preprocess, depths: tuple[str, .
     return {depth: _reading(depth, shapes.get(depth), preprocess, prefix=prefix) for depth in depths}
 
 
+def on_device(network: nn.Module, where: torch.device) -> nn.Module:
+    """The network itself where it already is on that device, else a copy there: its owner still needs it."""
+    at = next(network.parameters(), torch.empty(0)).device
+    return network if at.type == where.type else copy.deepcopy(network).to(where)
+
+
 def _reading(depth: str, shape: tuple[int, ...] | None, preprocess: Preprocess, *, prefix: int) -> Reading:
     if shape is not None and len(shape) == 2:
         return Reading("vector")

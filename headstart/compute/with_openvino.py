@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+import threading
 import warnings
 from collections import deque
 from contextlib import suppress
@@ -16,13 +18,15 @@ import torch
 from headstart._core import files
 from headstart._core.errors import BadInput
 from headstart.compute.records import Job, Outputs, Pixels
-from headstart.compute.taps import Tapped
+from headstart.compute.taps import Tapped, on_device
 
 BATCH = 8
 """Images a call: a call's activations then fit the processor's caches, and the two lanes hold a quarter of the memory."""
 
 _HASH = 64  # hexadecimal digits of a SHA-256, in front of a kept network
 _CPU = "CPU"
+_TELEMETRY = "openvino_telemetry"
+_importing = threading.Lock()
 
 
 class OpenVINORunner:
@@ -73,10 +77,26 @@ def open_bf16(job: Job) -> OpenVINORunner:
     return _open(job, "bf16", "bfloat16")
 
 
-def _core() -> Any:
-    import openvino
+def _openvino() -> Any:
+    """OpenVINO without its telemetry.
 
-    return openvino.Core()
+    Merely importing it sends usage data to its makers unless the user has found the switch; no user of ours was asked.
+    Its own stub takes over where the telemetry package cannot be imported.
+    """
+    with _importing:
+        hide = "openvino" not in sys.modules and _TELEMETRY not in sys.modules
+        if hide:
+            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # makes its import fail, as Python documents
+        try:
+            import openvino
+        finally:
+            if hide:
+                sys.modules.pop(_TELEMETRY, None)
+    return openvino
+
+
+def _core() -> Any:
+    return _openvino().Core()
 
 
 def _open(job: Job, hint: str, precision: str) -> OpenVINORunner:
@@ -103,13 +123,13 @@ def _open(job: Job, hint: str, precision: str) -> OpenVINORunner:
 
 def _converted(job: Job) -> Any:
     """OpenVINO's form of the network with any number of images a call; made once for both precisions."""
-    import openvino
-
     if "openvino" in job.shared:
         return job.shared["openvino"]
+    openvino = _openvino()
 
     preprocess = job.preprocess
-    tapped = Tapped(job.network.to("cpu").eval(), preprocess, job.readings).eval()
+    network = on_device(job.network, torch.device("cpu"))
+    tapped = Tapped(network, preprocess, job.readings).eval()
     one = torch.zeros(1, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of constants (mean, std) and of its own future

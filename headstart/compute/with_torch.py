@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from headstart.compute.records import Job, Outputs, Pixels
-from headstart.compute.taps import Tapped
+from headstart.compute.taps import Tapped, on_device
 
 BATCH = 32
 COMPILE_FROM = 20_000
@@ -63,6 +62,14 @@ def why_not_cuda() -> str:
     return "" if torch.cuda.is_available() else "no CUDA device"
 
 
+def why_not_cuda_bf16() -> str:
+    """Why no NVIDIA GPU with bfloat16 arithmetic can be used."""
+    reason = why_not_cuda()
+    if not reason and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "this GPU has no bfloat16 arithmetic"
+    return reason
+
+
 def why_not_mps() -> str:
     """Why no Apple GPU can be used."""
     return "" if torch.backends.mps.is_available() else "no Apple GPU"
@@ -78,20 +85,29 @@ def open_mps(job: Job) -> TorchRunner:
     return TorchRunner(_ready(job, torch.device("mps")), torch.device("mps"))
 
 
-def open_cuda(job: Job) -> TorchRunner:
-    """Mixed precision on an NVIDIA GPU: bfloat16 where the chip has it, else float16; compiled for long runs."""
+def open_cuda_fp16(job: Job) -> TorchRunner:
+    """Mixed precision in float16 on an NVIDIA GPU."""
+    return _open_cuda(job, torch.float16)
+
+
+def open_cuda_bf16(job: Job) -> TorchRunner:
+    """Mixed precision in bfloat16 on an NVIDIA GPU."""
+    return _open_cuda(job, torch.bfloat16)
+
+
+def open_cuda_f32(job: Job) -> TorchRunner:
+    """Float32 on an NVIDIA GPU."""
+    return _open_cuda(job, torch.float32)
+
+
+def _open_cuda(job: Job, dtype: torch.dtype) -> TorchRunner:
     where = torch.device("cuda")
     network: Any = _ready(job, where)
     if job.count >= COMPILE_FROM:
         network = torch.compile(network, dynamic=True)
-    dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return TorchRunner(network, where, dtype, batch=4 * BATCH)
 
 
-_moving = threading.Lock()  # `.to` changes a network's tensors in place
-
-
 def _ready(job: Job, where: torch.device) -> Tapped:
-    with _moving:
-        moved = job.network.to(where).to(memory_format=torch.channels_last).eval()
-        return Tapped(moved, job.preprocess, job.readings).eval()
+    laid_out = on_device(job.network, where).to(memory_format=torch.channels_last)
+    return Tapped(laid_out, job.preprocess, job.readings).eval()

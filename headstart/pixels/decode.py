@@ -10,14 +10,17 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
+from torch import Tensor
+from torchvision.io import ImageReadMode
 from torchvision.transforms.v2 import functional as F
 
 from headstart.data.images import open_rgb
@@ -142,8 +145,11 @@ def _fast(data: bytearray, header: Header, preprocess: Preprocess) -> NDArray[np
     scale = next((scale for scale in (8, 4, 2) if spare / scale >= SCALED_KEEPS), 1)
     if scale > 1:
         return _scaled(data, header, preprocess, scale=scale)
+    decoder = _decoder()
+    if decoder is None:
+        return None
     try:
-        decoded = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8), mode=ImageReadMode.RGB)
+        decoded = decoder(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB.value, False)
     except RuntimeError:  # torchvision's word for data that libjpeg refuses
         return None
     if resized[0] * resized[1] > _MOST_WASTE * preprocess.width * preprocess.height:
@@ -156,6 +162,19 @@ def _fast(data: bytearray, header: Header, preprocess: Preprocess) -> NDArray[np
     crop = whole[:, top : top + preprocess.height, left : left + preprocess.width]
     out: NDArray[np.uint8] = crop.permute(1, 2, 0).contiguous().numpy()
     return out
+
+
+@cache
+def _decoder() -> Callable[[Tensor, int, bool], Tensor] | None:
+    """The decoder of JPEG bytes to (3, H, W) that torchvision brings; None where it has none and Pillow does all.
+
+    The operator rather than `torchvision.io.decode_jpeg`, which warns at every call that it will go one day.
+    """
+    try:
+        found: Callable[[Tensor, int, bool], Tensor] = torch.ops.image.decode_jpeg.default
+    except AttributeError:
+        return None
+    return found
 
 
 def _scaled(
