@@ -55,7 +55,7 @@ def make_splits(
     for split, fraction in wanted:
         if not 0 < fraction <= 0.5:
             raise BadOption(
-                f"--{split}-fraction ({split}_fraction) is {fraction:g}; it must lie above 0 and be at most 0.5.",
+                f"--{split}-fraction is {fraction:g}; it must lie above 0 and be at most 0.5.",
                 hint=f"Usual is 0.2. Or give a {split} split of your own.",
             )
     placed = ["train" if sample.split == "" else sample.split for sample in samples]

@@ -47,10 +47,12 @@ def check_out(source: str, out: str) -> None:
             f"--out {folder} is the folder of the images.", hint="Choose another folder with --out."
         )
     missing = [part for part in (folder, *folder.parents) if not part.exists()]
-    files.writable_folder(folder)
-    with contextlib.suppress(OSError):  # not empty: another process works there
-        for part in missing:  # nothing stays behind if the data cannot be used
-            part.rmdir()
+    try:
+        files.writable_folder(folder)
+    finally:
+        with contextlib.suppress(OSError):  # never made, or not empty: another process works there
+            for part in missing:  # nothing stays behind if the data cannot be used
+                part.rmdir()
 
 
 def new_folder(source: str, out: str) -> Path:

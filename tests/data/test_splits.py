@@ -225,7 +225,7 @@ def test_bad_inputs_are_named(samples: list[Sample], classes: int, task: str, wo
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 0.6, float("nan")])
 def test_fractions_out_of_range(fraction: float) -> None:
-    with pytest.raises(BadOption, match="val_fraction"):
+    with pytest.raises(BadOption, match="val-fraction"):
         make_splits(
             simple(9, 9), classes=names(2), options=LoadOptions(val_fraction=fraction), task="classify"
         )

@@ -76,8 +76,9 @@ def _check_labelled(file: Path, paths: Sequence[str], labels: _Labels, options: 
         raise BadInput(f"{shown(file)} has no rows.", hint="Give one row per image below the column names.")
     bare = [path for path, row in zip(paths, labels.rows, strict=True) if row is None]
     if bare:
+        rows = f"{len(bare)} row{'s' if bare[1:] else ''}"
         raise BadInput(
-            f"{shown(file)} has {len(bare)} rows without a label in {options.label_column!r}, such as {bare[0]!r}.",
+            f"{shown(file)} has {rows} without a label in {options.label_column!r}, such as {bare[0]!r}.",
             hint="Fill in the labels or remove the rows.",
         )
 
