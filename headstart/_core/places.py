@@ -15,6 +15,7 @@ KINDS = {
     "compute": "networks compiled for this machine",
     "weights": "downloaded checkpoints",
     "datasets": "downloaded datasets",
+    "reference": "statistics of networks on their pretraining domain",
 }
 """Subfolders of the cache, and what is in each; the first two are made again without a network."""
 

@@ -1,0 +1,34 @@
+"""How far images lie from what a network was pretrained on, at every depth, without the source's images."""
+
+from headstart.similarity.distance import Distance, domain_distance, symmetric_kl
+from headstart.similarity.moments import Moments, Place, image_moments
+from headstart.similarity.reference import (
+    Reference,
+    batchnorm_reference,
+    load_reference,
+    reference_of,
+    reference_statistics,
+    save_reference,
+)
+from headstart.similarity.scale import CLOSE, FAR, KNOWN, KnownDomain, Standing, standing
+
+__all__ = [
+    "CLOSE",
+    "FAR",
+    "KNOWN",
+    "Distance",
+    "KnownDomain",
+    "Moments",
+    "Place",
+    "Reference",
+    "Standing",
+    "batchnorm_reference",
+    "domain_distance",
+    "image_moments",
+    "load_reference",
+    "reference_of",
+    "reference_statistics",
+    "save_reference",
+    "standing",
+    "symmetric_kl",
+]
