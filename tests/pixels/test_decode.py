@@ -40,7 +40,8 @@ def photo(height: int, width: int, *, noise: float = 6.0, seed: int = 0) -> NDAr
         kernel = Image.Resampling.NEAREST if cells == 9 else Image.Resampling.BICUBIC
         out += (np.asarray(grid.resize((width, height), kernel)) - 127.5) * (3 / cells) ** 0.5
     out += rng.normal(0, noise, (height, width, 1))
-    return np.clip(out, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(out, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def saved(path: Path, image: Image.Image, **options: Any) -> Path:
