@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 from headstart import compute
 from headstart._core.clock import Clock
 from headstart._core.files import sha256_file
-from headstart._core.records import to_plain
+from headstart._core.records import record, to_plain
+from headstart._core.seed import generator
 from headstart._core.segments import Keys, Positions
 from headstart._core.store import RowStore, namespace, row_keys
+from headstart.data.images import open_rgb
+from headstart.data.preprocess import Preprocess
 from headstart.data.records import SCANNED_SINCE, Sample
+from headstart.pixels import PRESETS, augmented_pixels, read_pixels
+from headstart.pixels.batches import Loader
 from headstart.weights import Backbone
 
 PIECE = 512
@@ -26,6 +32,33 @@ _OUTPUT = "output"  # `compute`'s name for the network's own output: pooled feat
 _CLOCKS_DIFFER = 2.0  # seconds between this machine's clock and its file system's
 
 Features = NDArray[np.float32]
+
+
+@record
+class View:
+    """A changed copy of an image, the same one every time: what changes depends on the image's content and on the number.
+
+    Attributes:
+        number: 1, 2 …; the first is the mirrored image where that is allowed.
+        flip: whether left and right may be exchanged.
+    """
+
+    number: int
+    flip: bool
+
+
+def views(count: int, *, flip: bool) -> tuple[View | None, ...]:
+    """The image itself (None) and `count - 1` changed copies of it."""
+    return (None, *(View(number=number, flip=flip) for number in range(1, count)))
+
+
+def _changed(view: View, preprocess: Preprocess, _position: int, sample: Sample) -> NDArray[np.uint8]:
+    """Pixels of the view: mirrored, or cropped, coloured and perhaps mirrored as the preset `light` does."""
+    if view.number == 1 and view.flip:
+        return np.ascontiguousarray(read_pixels(sample.source, preprocess)[:, ::-1])
+    rng = generator(view.number, "view", sample.digest)
+    image = open_rgb(sample.source)
+    return augmented_pixels(image, preprocess, augment=PRESETS["light"], flip=view.flip, rng=rng)
 
 
 class FeatureStore:
@@ -44,16 +77,24 @@ class FeatureStore:
     def __init__(self, backbone: Backbone, *, among: Sequence[Sample] = ()) -> None:
         self._backbone = backbone
         self._among = among
-        self._opened: dict[tuple[str, ...], _Pass] = {}
+        self._networks: dict[tuple[str, ...], compute.Network] = {}
+        self._rows: dict[tuple[tuple[str, ...], View | None], dict[str, RowStore]] = {}
 
-    def get(self, samples: Sequence[Sample], *, clock: Clock | None = None) -> Features:
+    def get(
+        self, samples: Sequence[Sample], *, clock: Clock | None = None, view: View | None = None
+    ) -> Features:
         """Pooled features (N, width), row by row those of the samples, which must have been scanned.
+
+        Args:
+            samples: scanned ones.
+            clock: says when to end.
+            view: which changed copy of each image is meant; None: the image as the contract shows it.
 
         Raises:
             Stopped: when somebody asked for an end; what was computed is kept.
             BadInput: for a sample without a digest.
         """
-        return self.get_depths(samples, (), clock=clock)[_OUTPUT]
+        return self._fill(samples, self._pass(samples, (), view), clock)[_OUTPUT]
 
     def get_depths(
         self, samples: Sequence[Sample], depths: Sequence[str], *, clock: Clock | None = None
@@ -70,8 +111,10 @@ class FeatureStore:
             BadInput: for a sample without a digest.
             BadOption: for an unknown depth.
         """
+        return self._fill(samples, self._pass(samples, tuple(depths), None), clock)
+
+    def _fill(self, samples: Sequence[Sample], through: _Pass, clock: Clock | None) -> dict[str, Features]:
         keys = row_keys(sample.digest for sample in samples)
-        through = self._pass(samples, tuple(depths))
         outs = {
             name: np.empty((len(samples), *rows.kind.shape), np.float32)
             for name, rows in through.rows.items()
@@ -89,24 +132,27 @@ class FeatureStore:
                 out[piece] = out[sources[piece]]
         return outs
 
-    def _pass(self, samples: Sequence[Sample], depths: tuple[str, ...]) -> _Pass:
+    def _pass(self, samples: Sequence[Sample], depths: tuple[str, ...], view: View | None) -> _Pass:
         """The network and its rows, opened at the first use: to hash its weights takes a moment."""
-        if depths not in self._opened:
-            contract = self._backbone.info.preprocess
-            network = compute.choose(self._backbone, self._among or samples, contract, depths=depths)
-            weights = compute.content_hash(self._backbone.module)
-            rows = {}
-            for output, width in zip(network.outputs, self._widths(depths), strict=True):
-                name = namespace(
-                    arch=self._backbone.info.arch,
-                    weights=weights,
-                    preprocess=to_plain(contract),
-                    output=output,
-                    precision=network.precision,
-                )
-                rows[output] = RowStore(name, shape=(width,), dtype=np.float32)
-            self._opened[depths] = _Pass(network, rows)
-        return self._opened[depths]
+        contract = self._backbone.info.preprocess
+        if depths not in self._networks:
+            self._networks[depths] = compute.choose(
+                self._backbone, self._among or samples, contract, depths=depths
+            )
+        network = self._networks[depths]
+        if (depths, view) not in self._rows:
+            common = {
+                "arch": self._backbone.info.arch,
+                "weights": compute.content_hash(self._backbone.module),
+                "preprocess": to_plain(contract),
+                "precision": network.precision,
+            } | ({"view": to_plain(view)} if view else {})
+            self._rows[depths, view] = {
+                output: RowStore(namespace(output=output, **common), shape=(width,), dtype=np.float32)
+                for output, width in zip(network.outputs, self._widths(depths), strict=True)
+            }
+        loader = partial(_changed, view, contract) if view else None
+        return _Pass(network, self._rows[depths, view], loader)
 
     def _widths(self, depths: tuple[str, ...]) -> tuple[int, ...]:
         """Numbers in a row of the output and of each depth; inner ones are found by a blank image."""
@@ -120,10 +166,11 @@ class FeatureStore:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A network in its runtime, and where the rows of each of its outputs are kept."""
+    """A network in its runtime, where the rows of each of its outputs are kept, and what makes its pixels."""
 
     network: compute.Network
     rows: dict[str, RowStore]
+    loader: Loader | None
 
 
 @dataclass(frozen=True)
@@ -146,7 +193,13 @@ class _Work:
         """What is left of `todo` when it is computed, or when another process has added rows that may be among it."""
         ready = kept = 0
         samples = [self.samples[position] for position in todo]
-        stream = compute.stream(self.through.network, samples, label="computing features", clock=clock)
+        stream = compute.stream(
+            self.through.network,
+            samples,
+            label="computing features",
+            clock=clock,
+            loader=self.through.loader,
+        )
         try:
             with closing(stream):  # type: ignore[type-var]  # a generator
                 for places, found in stream:

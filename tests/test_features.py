@@ -65,7 +65,13 @@ class Counted:
         return [name for call in self.calls for name in call]
 
     def __call__(
-        self, network: compute.Network, samples: Sequence[Sample], *, label: str, clock: Clock | None
+        self,
+        network: compute.Network,
+        samples: Sequence[Sample],
+        *,
+        label: str,
+        clock: Clock | None,
+        loader: Any,
     ) -> Iterator[tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]]]:
         self.calls.append([])
         for start in range(0, len(samples), 2):
@@ -160,7 +166,7 @@ def test_a_killed_process_loses_the_piece_in_hand(counted: Counted) -> None:
     samples, lost = images(range(20)), []
 
     def look() -> None:
-        found = FeatureStore(backbone())._pass(samples, ()).rows["output"]
+        found = FeatureStore(backbone())._pass(samples, (), None).rows["output"]
         lost.append(len(counted.names) - int(found.has(row_keys(s.digest for s in samples)).sum()))
 
     counted.before = look
@@ -266,3 +272,35 @@ def test_the_digest_is_the_one_of_the_files_bytes(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
     (sample,) = scan([Sample(name="x", source=tmp_path / "x.png")]).samples
     assert sample.digest == hashlib.sha256((tmp_path / "x.png").read_bytes()).hexdigest()
+
+
+# views -----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_view_is_the_mirror_image() -> None:
+    samples = images(range(3))
+    turned = [replace(s, source=np.asarray(s.source)[:, ::-1].copy(), digest="") for s in samples]
+    mirrored = scan(turned).samples
+    _, mirror = features.views(2, flip=True)
+    store = FeatureStore(backbone())
+    assert np.allclose(store.get(samples, view=mirror), store.get(mirrored), atol=1e-5)
+
+
+def test_views_are_the_same_in_any_company_and_kept_apart() -> None:
+    samples = images(range(5))
+    kinds = features.views(4, flip=True)
+    first = {kind: FeatureStore(backbone()).get(samples, view=kind) for kind in kinds}
+    backwards = FeatureStore(backbone()).get(samples[::-1], view=kinds[3])[::-1]
+    assert np.array_equal(first[kinds[3]], backwards)
+    rows = {each.tobytes() for each in first.values()}
+    assert len(rows) == len(kinds)
+    unflipped = features.views(2, flip=False)[1]
+    assert not np.array_equal(FeatureStore(backbone()).get(samples, view=unflipped), first[kinds[1]])
+
+
+def test_a_view_is_computed_once(counted: Counted) -> None:
+    samples = images(range(4))
+    _, view = features.views(2, flip=True)
+    for _ in range(2):
+        FeatureStore(backbone()).get(samples, view=view)
+    assert len(counted.names) == 4

@@ -23,6 +23,7 @@ from headstart.compute.taps import read_depths
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.pixels import ahead, batches, in_order, read_pixels
+from headstart.pixels.batches import Loader
 from headstart.weights import Backbone
 
 TRIAL = 32
@@ -162,9 +163,21 @@ def diagnose(source: Backbone, pixels: Pixels) -> Chosen:
 
 
 def stream(
-    network: Network, samples: Sequence[Sample], *, label: str, clock: Clock | None = None
+    network: Network,
+    samples: Sequence[Sample],
+    *,
+    label: str,
+    clock: Clock | None = None,
+    loader: Loader | None = None,
 ) -> Iterator[tuple[tuple[int, ...], Outputs]]:
     """(positions, outputs) batch by batch, in order; decoding, computing and the caller overlap, in constant memory.
+
+    Args:
+        network: what is computed.
+        samples: on which images.
+        label: of the progress bar.
+        clock: says when to end.
+        loader: makes the pixels of a sample; without one, the contract's.
 
     Raises:
         Stopped: when somebody asked for an end; the time budget alone does not end a pass.
@@ -173,7 +186,7 @@ def stream(
     runner = network.runner
     windows = batches(
         samples,
-        lambda _, sample: read_pixels(sample.source, network.preprocess),
+        loader or (lambda _, sample: read_pixels(sample.source, network.preprocess)),
         groups=in_order(len(samples), runner.batch),
     )
     results = ahead(

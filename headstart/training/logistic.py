@@ -119,9 +119,22 @@ class Blocks:
 
 
 def blocks(
-    truth: NDArray[np.int64], seen: NDArray[np.bool_], classes: int, *, weights: Floats | None
+    truth: NDArray[np.int64],
+    seen: NDArray[np.bool_],
+    classes: int,
+    *,
+    weights: Floats | None,
+    copies: int = 1,
 ) -> Blocks:
-    """The problems for the rows that are seen (N, blocks), with class weights (classes,) or None."""
+    """The problems for some rows of the same features.
+
+    Args:
+        truth: (N,) or (N, classes).
+        seen: (N, blocks): which rows each problem sees.
+        classes: how many there are.
+        weights: (classes,) or None.
+        copies: how many rows stand for one image; a strength pulls as if each image had one.
+    """
     share = seen.astype(np.float64)
     if weights is not None and truth.ndim == 1:
         share = share * weights[truth][:, None]
@@ -129,7 +142,7 @@ def blocks(
     return Blocks(
         truth=torch.from_numpy(truth),
         share=torch.from_numpy(share / seen.sum(0)).float(),
-        counts=torch.from_numpy(seen.sum(0).astype(np.float32)),
+        counts=torch.from_numpy((seen.sum(0) / copies).astype(np.float32)),
         classes=classes,
         positive=positive,
     )

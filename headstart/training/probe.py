@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,10 @@ _FEW, _REPEATS = 1000, 3  # below this many images, cross-validation is repeated
 
 @dataclass(frozen=True)
 class Problem:
-    """Features (N, width) with targets, and how the classes weigh.
+    """Features of N images with targets, and how the classes weigh.
 
     Attributes:
+        features: (views * N, width): the images as they are, then the second view of each, and so on.
         targets: (N,) class indices or (N, classes) of 0 and 1.
         groups: (N,) integers: samples of one group stay in one fold.
         weights: (classes,) or None.
@@ -39,6 +40,15 @@ class Problem:
     groups: Labels
     classes: int
     weights: NDArray[np.float64] | None
+
+    @property
+    def views(self) -> int:
+        """How many rows stand for one image."""
+        return len(self.features) // len(self.targets)
+
+    def first(self, count: int) -> Problem:
+        """The same problem with that many views of each image."""
+        return replace(self, features=self.features[: count * len(self.targets)])
 
 
 def folds(
@@ -96,7 +106,8 @@ def walk(problem: Problem, *, strengths: Sequence[float], count: int, seed: int)
     """The regularisation path, from strong to weak, walked until the loss has turned upwards.
 
     On few images one division into folds is a game of chance, so several are averaged. All folds of all divisions and the
-    fit on all rows are solved together, each strength from the solution of the one before.
+    fit on all rows are solved together, each strength from the solution of the one before. An image's views are seen or
+    unseen together, and it is judged by its first view alone.
 
     Args:
         problem: what is fitted.
@@ -110,9 +121,10 @@ def walk(problem: Problem, *, strengths: Sequence[float], count: int, seed: int)
     seen = np.ones((len(problem.targets), len(held) + 1), np.bool_)
     for column, rows in enumerate(held):
         seen[rows, column] = False
-    solver = Solver(
-        prepare(problem.features), blocks(problem.targets, seen, problem.classes, weights=problem.weights)
-    )
+    copies = problem.views
+    told = np.concatenate([problem.targets] * copies)
+    joined = blocks(told, np.tile(seen, (copies, 1)), problem.classes, weights=problem.weights, copies=copies)
+    solver = Solver(prepare(problem.features), joined)
     found = Path((), (), (), (), ())
     for strength in track(strengths, label="choosing the strength"):
         *parts, head = solver.solve(strength)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.adaptation import Adapted
+from headstart.features import View, views
 from headstart.metrics import fit_temperature
 from headstart.tasks import Classifier
 from headstart.training.class_weights import class_weights
@@ -25,12 +26,28 @@ def label_counts(data: TrainingData, targets: NDArray[np.int64]) -> NDArray[np.i
     return np.bincount(targets, minlength=len(data.classes))
 
 
-def probe_problem(data: TrainingData, weights: str, pace: Pace, *, pooled: bool = False) -> Problem:
-    """The training features (with the validation features, where `pooled`) as a problem for `walk`."""
+def probe_problem(
+    data: TrainingData,
+    weights: str,
+    pace: Pace,
+    *,
+    pooled: bool = False,
+    seen: tuple[View | None, ...] = (None,),
+) -> Problem:
+    """The training features (with the validation features, where `pooled`) as a problem for `walk`.
+
+    Args:
+        data: images and labels.
+        weights: the wish for class weights.
+        pace: says when to end.
+        pooled: whether the validation images belong to it.
+        seen: the views of each image, the image itself first.
+    """
     samples = data.train + (data.val if pooled else ())
     targets = data.task.targets(samples, len(data.classes))
+    rows = [data.store.get(samples, clock=pace.clock, view=view) for view in seen]
     return Problem(
-        features=data.store.get(samples, clock=pace.clock),
+        features=rows[0] if len(rows) == 1 else np.concatenate(rows),
         targets=targets,
         groups=group_numbers(samples),
         classes=len(data.classes),
@@ -53,10 +70,16 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     temperature on cross-fitted answers to both.
     """
     started, params, name = time.monotonic(), adapted.params, adapted.method.name
-    problem = probe_problem(data, params.class_weights, pace)
+    seen = views(params.views, flip=params.flip)
+    problem = probe_problem(data, params.class_weights, pace, seen=seen)
     val_features = data.store.get(data.val, clock=pace.clock)
     val_targets = data.task.targets(data.val, len(data.classes))
-    path = walk(problem, strengths=STRENGTHS, count=params.folds, seed=data.seed)
+    paths = {
+        count: walk(problem.first(count), strengths=STRENGTHS, count=params.folds, seed=data.seed)
+        for count in sorted({1, min(2, params.views), params.views})
+    }
+    copies = min(paths, key=lambda count: min(paths[count].losses))
+    path = paths[copies]
     head = path.heads[path.chosen]
     val_logits = head(val_features)
     score = float(data.task.correctness(val_logits, val_targets).mean())
@@ -66,10 +89,11 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         rung=name,
         metrics={data.task.primary: score, "log_loss": loss},
         seconds=time.monotonic() - started,
-        reason=f"strength C = {path.best:g} has the lowest cross-validated log-loss of {len(path.strengths)} tried",
+        reason=f"strength C = {path.best:g} with {copies} of {params.views} views of each image has the lowest "
+        "cross-validated log-loss",
     )
     if data.refit:
-        pooled = probe_problem(data, params.class_weights, pace, pooled=True)
+        pooled = probe_problem(data, params.class_weights, pace, pooled=True, seen=seen[:copies])
         again = walk(pooled, strengths=(path.best,), count=params.folds, seed=data.seed)
         temperature = fit_temperature(again.logits[0], pooled.targets)
         head = again.heads[0]
@@ -83,13 +107,16 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         temperature=temperature,
         seconds=time.monotonic() - started,
         ended="solved",
-        facts=_facts(path, refit=data.refit),
+        facts=_facts(paths, copies, refit=data.refit),
     )
 
 
-def _facts(path: Path, *, refit: bool) -> dict[str, object]:
+def _facts(paths: dict[int, Path], copies: int, *, refit: bool) -> dict[str, object]:
+    path = paths[copies]
     return {
         "strength": path.best,
+        "views": copies,
+        "log_loss_by_views": {str(count): min(each.losses) for count, each in paths.items()},
         "path": [
             {"strength": s, "log_loss": loss, "standard_error": error}
             for s, loss, error in zip(path.strengths, path.losses, path.errors, strict=True)

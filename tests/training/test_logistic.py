@@ -30,7 +30,7 @@ def cloud(rows: int, width: int, classes: int, *, seed: int = 0) -> tuple[np.nda
 
 
 def scaled(features: np.ndarray) -> np.ndarray:
-    return (features - features.mean(0)) / np.sqrt(features.var(0).mean())
+    return np.asarray((features - features.mean(0)) / np.sqrt(features.var(0).mean()))
 
 
 def reference(
@@ -121,3 +121,15 @@ def test_features_without_any_variation_give_the_prior() -> None:
     ).solve(1.0)[0]
     logits = head(np.ones((1, 6), np.float32))[0]
     assert np.exp(logits[1]) / np.exp(logits).sum() == pytest.approx(0.25, abs=1e-3)
+
+
+def test_views_are_seen_together_and_judged_by_the_first() -> None:
+    """A problem whose second views are exact copies is the problem without them."""
+    features, truth = cloud(80, 30, 3)
+    alone = Problem(features, truth, np.arange(80), 3, None)
+    doubled = Problem(np.concatenate([features, features]), truth, np.arange(80), 3, None)
+    assert (alone.views, doubled.views) == (1, 2)
+    assert np.array_equal(doubled.first(1).features, features)
+    paths = [walk(problem, strengths=STRENGTHS[:4], count=4, seed=0) for problem in (alone, doubled)]
+    assert np.allclose(paths[0].losses, paths[1].losses, atol=1e-4)
+    assert np.abs(paths[0].heads[2](features) - paths[1].heads[2](features)).max() < 0.02
