@@ -184,8 +184,9 @@ class Solver:
         scale = torch.cat([scale, torch.full((1,), curvature**-0.5)])[:, None]  # the bias comes last
 
         def objective(point: Tensor) -> tuple[Tensor, Tensor]:
-            weight, bias = (point * scale).split([self.shape[1], 1], 1)
-            loss, slope, bias_slope = self._loss(weight, bias[:, 0])
+            scaled = point * scale
+            weight = scaled[:, :-1]
+            loss, slope, bias_slope = self._loss(weight, scaled[:, -1])
             loss = loss + 0.5 * pull.double() * weight.square().sum((1, 2)).double()
             slope = torch.cat([slope + pull[:, None, None] * weight, bias_slope[:, None]], 1)
             return loss, slope * scale
@@ -236,22 +237,6 @@ class Solver:
         """(columns, blocks x classes) of weights (blocks, r, classes) in the solver's coordinates."""
         matrix = weight.transpose(0, 1).reshape(weight.shape[1], self.shape[0] * self.shape[2])
         return matrix if self.rows.basis is None else self.rows.basis @ matrix
-
-    def _pointwise(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss (n, blocks) and slope by the logits (n, blocks, classes)."""
-        if self.problem.single:
-            logs = torch.log_softmax(logits, 2)
-            place = truth[:, None, None].expand(-1, logits.shape[1], 1)
-            slopes = logs.exp()
-            slopes.scatter_add_(2, place, torch.full(place.shape, -1.0))
-            return -logs.gather(2, place)[:, :, 0], slopes
-        wanted = truth.float()[:, None, :].expand_as(logits)
-        losses = F.binary_cross_entropy_with_logits(
-            logits, wanted, pos_weight=self.problem.positive, reduction="none"
-        )
-        rate = torch.sigmoid(logits)
-        up = wanted if self.problem.positive is None else wanted * self.problem.positive
-        return losses.sum(2), rate * (1 - wanted) - up * (1 - rate)
 
     def _heads(self) -> list[LinearHead]:
         count, _, classes = self.shape
