@@ -17,6 +17,7 @@ from headstart.evaluation import Evaluation
 from headstart.export.bundle import FOLDER, MANIFEST
 from headstart.features import FeatureStore
 from headstart.ladder import Climb, Climbed, Kept
+from headstart.methods import METHODS
 from headstart.planning import Plan, Wishes
 from headstart.runs.exam import examine
 from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
@@ -201,7 +202,7 @@ def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbe
     task = Climb(
         plan=job.plan,
         backbone=job.backbone,
-        data=_training_data(job.dataset, job.backbone, job.options.seed),
+        data=_training_data(job.dataset, job.backbone, job.plan),
         clock=clock,
         folder=folder / "checkpoint",
         every=job.options.checkpoint_every,
@@ -223,15 +224,17 @@ def _wishes(options: FitOptions) -> Wishes:
     )
 
 
-def _training_data(dataset: Dataset, backbone: Backbone, seed: int) -> training.TrainingData:
+def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> training.TrainingData:
+    views = [rung.params["views"] for rung in decided.rungs if METHODS[rung.method].solver == "features"]
+    passes = len(dataset.samples) + len(dataset.test) + len(dataset.train) * (max(views, default=1) - 1)
     return training.TrainingData(
         train=dataset.train,
         val=dataset.val,
         task=TASKS[dataset.task],
         classes=dataset.classes,
         preprocess=backbone.info.preprocess,
-        store=FeatureStore(backbone, among=dataset.samples),
-        seed=seed,
+        store=FeatureStore(backbone, among=dataset.samples, passes=passes),
+        seed=decided.seed,
         refit="val" in dataset.made,
     )
 

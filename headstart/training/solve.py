@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headstart._core.records import to_plain
 from headstart.adaptation import Adapted
 from headstart.features import View, views
 from headstart.metrics import fit_temperature
@@ -107,8 +108,14 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         temperature=temperature,
         seconds=time.monotonic() - started,
         ended="solved",
-        facts=_facts(paths, copies, refit=data.refit),
+        facts=_facts(paths, copies, refit=data.refit) | {"runtime": _runtime(data)},
     )
+
+
+def _runtime(data: TrainingData) -> dict[str, object]:
+    """Which runtime computed the features, how closely it agreed with eager float32, and why it was chosen."""
+    found = data.store.runtime
+    return {} if found is None else to_plain(found)
 
 
 def _facts(paths: dict[int, Path], copies: int, *, refit: bool) -> dict[str, object]:
