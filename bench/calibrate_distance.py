@@ -78,7 +78,8 @@ GENERATED: dict[str, Callable[[int], list[Pixels]]] = {
 
 def spread(total: int, count: int) -> list[int]:
     """`count` positions out of `total`, evenly spaced."""
-    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
+    places: list[int] = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
+    return places
 
 
 def read(path: Path, count: int) -> list[Sample]:
