@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ NAME = "bundled:efficientnet_lite0"
 SOUND = 0.998
 """The cosine that is promised of every image."""
 
+PEERS = {"sklearn_features.py": "sklearn", "fastai_learner.py": "fastai"}
+"""Scripts of other tools for the same job -> the package that each needs."""
+
 _FIT = "from headstart.cli import main; main()"
 
 
@@ -36,11 +40,13 @@ class Bench:
         data: folder with images.
         work: folder of this run, removed at its end.
         sizes: how much is measured.
+        peers: folder with other tools' scripts (`PEERS`), if any.
     """
 
     data: Path
     work: Path
     sizes: Sizes
+    peers: Path | None = None
 
     @cached_property
     def network(self) -> Answer:
@@ -151,17 +157,15 @@ def probe(bench: Bench) -> Answer:
         caches.append(bench.fresh("cache"))
         return _fit(bench, folder, caches[-1])
 
-    runs = in_turn(
-        {
-            "ours, cold cache": cold,
-            "ours, warm cache": lambda: _fit(bench, folder, caches[-1]),
-            "plain": lambda: bench.plain("probe", folder=str(folder), **network),
-        },
-        bench.sizes.repeats,
-    )
-    cold_way, warm_way, plain = runs
+    ways: dict[str, Callable[[], Answer]] = {
+        "ours, cold cache": cold,
+        "ours, warm cache": lambda: _fit(bench, folder, caches[-1]),
+        "plain": lambda: bench.plain("probe", folder=str(folder), **network),
+    }
+    runs = in_turn(ways | _peers(bench, folder), bench.sizes.repeats)
+    cold_way, warm_way, *others = runs
     rows = [
-        row(f"folder -> fitted probe, {way.split(', ')[1]}", "s", numbers(runs, "wall_s", (way, plain)))
+        row(f"folder -> fitted probe, {way.split(', ')[1]}", "s", numbers(runs, "wall_s", (way, *others)))
         for way in (cold_way, warm_way)
     ]
     facts = {
@@ -173,6 +177,30 @@ def probe(bench: Bench) -> Answer:
     }
     facts["accuracy"] = {way: f"{runs[way][-1]['correct']} of {runs[way][-1]['tested']}" for way in runs}
     return {"rows": rows, "facts": facts, "runs": runs}
+
+
+def _peers(bench: Bench, folder: Path) -> dict[str, Callable[[], Answer]]:
+    """The scripts that can run here: they ask for a folder for training and one for testing."""
+    train, test = folder / "train", folder / "val"
+    if bench.peers is None or not (train.is_dir() and test.is_dir()):
+        return {}
+
+    def way(script: Path) -> Callable[[], Answer]:
+        network = bench.network
+        told = {"train": train, "test": test, "weights": network["weights"], "arch": network["arch"]}
+        command = [str(script), *(word for name, value in told.items() for word in (f"--{name}", str(value)))]
+
+        def ran() -> Answer:
+            answer = call(command, cache=bench.work / "unused", folder=bench.work)
+            return answer | {"correct": answer["top1_correct"], "tested": answer["test_images"]}
+
+        return ran
+
+    return {
+        name: way(bench.peers / name)
+        for name, package in PEERS.items()
+        if (bench.peers / name).is_file() and find_spec(package)
+    }
 
 
 def _fit(bench: Bench, folder: Path, cache: Path) -> Answer:
@@ -295,9 +323,9 @@ def scale(bench: Bench) -> Answer:
     each = {name: answers[0] for name, answers in runs.items()}
     per_image = {name: 1000 * (a["scan_s"] + a["compute_s"]) / a["images"] for name, a in each.items()}
     rows = [
-        row("files -> features", "s", {name: [a["seconds"]] for name, a in each.items()}),
-        row("scan and passes an image", "ms", {name: [value] for name, value in per_image.items()}),
-        row("peak resident memory", "MB", {name: [a["peak_mb"]] for name, a in each.items()}),
+        _size_row("files -> features", "s", {name: [a["seconds"]] for name, a in each.items()}),
+        _size_row("scan and passes an image", "ms", {name: [value] for name, value in per_image.items()}),
+        _size_row("peak resident memory", "MB", {name: [a["peak_mb"]] for name, a in each.items()}),
     ]
     *_, before, last = map(str, counts)
     facts = {
@@ -306,6 +334,11 @@ def scale(bench: Bench) -> Answer:
         "engines": {name: a["runtime"]["engine"] for name, a in each.items()},
     }
     return {"rows": rows, "facts": facts, "runs": runs}
+
+
+def _size_row(what: str, unit: str, values: dict[str, list[float]]) -> Answer:
+    """A row whose ways are numbers of images: none is ahead of another."""
+    return row(what, unit, values) | {"ratios": {}}
 
 
 def large(bench: Bench) -> Answer:
@@ -349,19 +382,19 @@ def cache(bench: Bench) -> Answer:
             running[victim].wait()
             killed.add(victim)
     finished = {turn: finish(process) for turn, process in enumerate(running) if turn not in killed}
-    lost = {
-        turn: bench.ours("share", cache=shared, **common, first=firsts[turn], count=part)["computed"]
-        for turn in finished
+    afterwards = {
+        turn: bench.ours("share", cache=shared, **common, first=firsts[turn], count=part) for turn in finished
     }
     again = bench.ours("share", cache=shared, **common, first=0, count=count, out=found)
     alike = cosines(np.load(reference), np.load(found))
-    damaged = sum(answer["errors"].count("is damaged") for answer in finished.values())
+    answers = (*finished.values(), *afterwards.values(), again)
     facts = {
         "images": count,
         "processes": sizes.processes,
         "killed": len(killed),
-        "corrupt_rows": int((alike < SOUND).sum()) + damaged,
-        "lost_rows_of_finished_processes": sum(lost.values()),
+        "corrupt_rows": int((alike < SOUND).sum()),
+        "damaged_files": sum(answer["damaged"] for answer in answers),
+        "lost_rows_of_finished_processes": sum(answer["computed"] for answer in afterwards.values()),
         "computed_by_finished": sum(answer["computed"] for answer in finished.values()),
         "left_to_compute_afterwards": again["computed"],
         "cosine_min": float(alike.min()),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import gpu, inputs
-from bench.cases import CASES, Bench
+from bench.cases import CASES, PEERS, Bench
 from bench.measure import ROOT, Answer, machine
 from bench.sizes import FULL, QUICK
 from headstart._core.files import write_text
@@ -64,13 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", metavar="CASE,…", help=", ".join(ALL))
     parser.add_argument("--out", default=str(ROOT / "bench" / "results"), help="where results go")
     parser.add_argument("--work", default="", help="where temporary files go; about 2 GB")
+    parser.add_argument(
+        "--peers", default="", help=f"folder with {', '.join(PEERS)}: measured too where installed"
+    )
     parser.add_argument("--again", action="store_true", help="measure finished cases again")
     return parser
 
 
 def _open(options: argparse.Namespace, work: Path) -> Bench:
     data = Path(options.data).resolve() if options.data else inputs.default_data(work)
-    return Bench(data, work, QUICK if options.quick else FULL)
+    peers = Path(options.peers).resolve() if options.peers else None
+    return Bench(data, work, QUICK if options.quick else FULL, peers)
 
 
 def _kept(file: Path, settings: Answer) -> bool:
@@ -105,7 +109,7 @@ def markdown(cases: Sequence[Answer]) -> str:
         ]
         if case["rows"]:
             lines += [
-                "| measured | way | median | low to high | turns | ours ahead |",
+                "| measured | way | median | low to high | turns | the first is ahead |",
                 "|---|---|---:|---:|---:|---:|",
             ]
             lines += [line for each in case["rows"] for line in _lines(each)] + [""]

@@ -75,7 +75,7 @@ def finish(process: subprocess.Popen[str]) -> Answer:
             f"A measured process ended with {process.returncode}: {process.args!r}\n{errors[-_TAIL:]}"
         )
     answer: Answer = json.loads(told[told.index("{") :])
-    return {"peak_mb": usage.ru_maxrss / 1024} | answer | {"errors": errors}
+    return {"peak_mb": usage.ru_maxrss / 1024} | answer
 
 
 def _text(stream: Any) -> str:
@@ -106,7 +106,6 @@ def call(command: Sequence[str], *, cache: Path, folder: Path) -> Answer:
     except BaseException:  # Ctrl-C: nothing is left running
         process.kill()
         raise
-    answer.pop("errors")
     return answer | {"wall_s": time.perf_counter() - started}
 
 

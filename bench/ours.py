@@ -12,6 +12,7 @@ import time
 STARTED = time.perf_counter()  # imports count, as in the plain way
 
 import json  # noqa: E402
+import logging  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -22,6 +23,7 @@ import numpy as np  # noqa: E402
 from bench.measure import peak_mb  # noqa: E402
 from bench.plain import head_data, timed  # noqa: E402
 from headstart import compute, weights  # noqa: E402
+from headstart._core.log import LOGGER  # noqa: E402
 from headstart._core.records import to_plain  # noqa: E402
 from headstart.data.find import find_images  # noqa: E402
 from headstart.data.records import Sample  # noqa: E402
@@ -264,8 +266,8 @@ def share(*, folder: str, name: str, first: int, count: int, out: str = "") -> A
     backbone = weights.load(name)
     everything = scan(find_images([folder])).samples
     chosen = [everything[(first + turn) % len(everything)] for turn in range(count)]
-    computed = 0
-    stream = compute.stream
+    computed, stream, damage = 0, compute.stream, _Damage()
+    LOGGER.addHandler(damage)
 
     def counting(network: compute.Network, samples: Sequence[Sample], **more: Any) -> Any:
         nonlocal computed
@@ -278,7 +280,17 @@ def share(*, folder: str, name: str, first: int, count: int, out: str = "") -> A
     rows = FeatureStore(backbone, among=everything).get(chosen)
     if out:
         np.save(out, rows)
-    return {"images": count, "computed": computed}
+    return {"images": count, "computed": computed, "damaged": damage.told}
+
+
+class _Damage(logging.Handler):
+    """Counts warnings of damaged files in the cache."""
+
+    told = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count it, if it is one."""
+        self.told += "is damaged" in record.getMessage()
 
 
 def infer(*, name: str, batch: int, seconds: float) -> Answer:
