@@ -20,6 +20,7 @@ ROWS = [
     {"pixels", "weights", "tasks"},
     {"compute"},
     {"methods", "predict", "features", "similarity", "ranking"},
+    {"evidence"},
     {"planning", "evaluation", "explanation", "auditing"},
     {"adaptation"},
     {"training", "pretraining"},
