@@ -79,7 +79,7 @@ def make_plan(facts: DatasetFacts, backbone: Backbone, wishes: Wishes) -> Plan:
     rungs: list[Rung] = []
     decided = [Choice(what="weights", value=backbone.info.name, why=_why_weights(backbone))]
     for name in names:
-        answer = METHODS[name].suggest(facts, backbone, _own(name, wishes.given))
+        answer = METHODS[name].suggest(facts, None, backbone, _own(name, wishes.given))
         if isinstance(answer, Decline):
             if wishes.method != "auto":
                 raise BadPlan(

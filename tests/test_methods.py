@@ -75,7 +75,7 @@ def facts(n: int = 200, smallest: int | None = None) -> DatasetFacts:
 
 
 def rung(name: str, backbone: Backbone, given: dict[str, Any]) -> Rung:
-    answer = METHODS[name].suggest(facts(), backbone, given)
+    answer = METHODS[name].suggest(facts(), None, backbone, given)
     assert isinstance(answer, Suggestion)
     return Rung(method=name, params=asdict(answer.params), why="a test")
 
@@ -177,7 +177,7 @@ WISHES = {
 def test_what_the_user_gave_wins(name: str, backbone: Backbone) -> None:
     row = METHODS[name]
     given = {key: value for key, value in WISHES.items() if has(name, key)}
-    answer = row.suggest(facts(), backbone, given)
+    answer = row.suggest(facts(), None, backbone, given)
     assert isinstance(answer, Suggestion)
     for key, value in given.items():
         assert getattr(answer.params, key) == value
@@ -192,7 +192,7 @@ def test_what_the_user_gave_wins(name: str, backbone: Backbone) -> None:
 @pytest.mark.parametrize("n", [6, 100, 499, 500, 5000, 100_000])
 @tables
 def test_every_suggestion_passes_its_own_check(name: str, n: int, backbone: Backbone) -> None:
-    answer = METHODS[name].suggest(facts(n, smallest=1 if n < 10 else None), backbone, {})
+    answer = METHODS[name].suggest(facts(n, smallest=1 if n < 10 else None), None, backbone, {})
     assert isinstance(answer, Suggestion)
     METHODS[name].check(answer.params)
     assert all(choice.why for choice in answer.choices)
@@ -200,22 +200,22 @@ def test_every_suggestion_passes_its_own_check(name: str, n: int, backbone: Back
 
 @pytest.mark.parametrize(("smallest", "folds"), [(0, 2), (1, 2), (3, 3), (5, 5), (60, 5)])
 def test_folds_follow_the_smallest_class(smallest: int, folds: int, backbone: Backbone) -> None:
-    answer = METHODS["linear-probe"].suggest(facts(smallest=smallest), backbone, {})
+    answer = METHODS["linear-probe"].suggest(facts(smallest=smallest), None, backbone, {})
     assert isinstance(answer, Suggestion)
     assert answer.params.folds == folds
 
 
 def test_full_declines_noisy_statistics(backbone: Backbone) -> None:
-    answer = METHODS["full"].suggest(facts(), backbone, {"batchnorm": "tuned", "batch_size": 8})
+    answer = METHODS["full"].suggest(facts(), None, backbone, {"batchnorm": "tuned", "batch_size": 8})
     assert isinstance(answer, Decline)
     assert "8" in answer.reason
     assert "16" in answer.reason
 
 
 def test_sgd_gets_a_rate_of_its_own(backbone: Backbone) -> None:
-    plain = METHODS["full"].suggest(facts(), backbone, {})
-    sgd = METHODS["full"].suggest(facts(), backbone, {"optimizer": "sgd"})
-    own = METHODS["full"].suggest(facts(), backbone, {"optimizer": "sgd", "learning_rate": 0.5})
+    plain = METHODS["full"].suggest(facts(), None, backbone, {})
+    sgd = METHODS["full"].suggest(facts(), None, backbone, {"optimizer": "sgd"})
+    own = METHODS["full"].suggest(facts(), None, backbone, {"optimizer": "sgd", "learning_rate": 0.5})
     assert isinstance(plain, Suggestion)
     assert isinstance(sgd, Suggestion)
     assert isinstance(own, Suggestion)

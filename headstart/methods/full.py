@@ -10,6 +10,7 @@ from headstart.data.records import DatasetFacts
 from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -80,8 +81,11 @@ def check(params: FullParams) -> None:
     in_range("--patience", params.patience, low=1, high=10_000)
 
 
-def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
+def suggest(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
     """Epochs, batch size, augmentation and the treatment of BatchNorm from the size of the training split."""
+    del evidence
     return resolve(FullParams, facts, backbone, given)
 
 

@@ -11,6 +11,7 @@ from headstart.methods import full
 from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -36,8 +37,11 @@ def check(params: PartialParams) -> None:
     in_range("--views", params.views, low=1, high=1_000)
 
 
-def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
+def suggest(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
     """As for full fine-tuning; a network without that many stages declines."""
+    del evidence
     answer = full.resolve(PartialParams, facts, backbone, given)
     if isinstance(answer, Decline):
         return answer

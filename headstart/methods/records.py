@@ -10,6 +10,7 @@ from headstart._core.records import record
 from headstart.data.records import DatasetFacts
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -89,7 +90,8 @@ class Method:
         solver: `features` (a convex problem on features that are computed once) or `gradient`.
         params: the frozen record of its parameters; its docstring describes each, which is where flags come from.
         check: raises `BadOption` for values of parameters that make no sense, before any work.
-        suggest: (facts, backbone, given) -> parameters for this data, or `Decline`; `given` are the user's own values.
+        suggest: (facts, evidence, backbone, given) -> parameters for this data, or `Decline`; `evidence` is None where
+            nothing was measured, `given` are the user's own values, and they win.
         apply: (backbone, model, params) -> which part moves how.
     """
 
@@ -98,7 +100,7 @@ class Method:
     solver: str
     params: type[Any]
     check: Callable[[Any], None]
-    suggest: Callable[[DatasetFacts, Backbone, dict[str, Any]], Suggestion | Decline]
+    suggest: Callable[[DatasetFacts, Evidence | None, Backbone, dict[str, Any]], Suggestion | Decline]
     apply: Callable[[Backbone, Classifier, Any], Applied]
 
 
