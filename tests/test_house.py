@@ -19,7 +19,7 @@ ROWS = [
     {"data", "metrics", "scores"},
     {"pixels", "weights", "tasks"},
     {"compute"},
-    {"methods", "predict", "features", "similarity", "ranking"},
+    {"methods", "predict", "features", "heads", "similarity", "ranking"},
     {"evidence"},
     {"planning", "evaluation", "explanation", "auditing"},
     {"adaptation"},

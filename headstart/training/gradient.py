@@ -18,6 +18,7 @@ from headstart import compute
 from headstart._core.errors import BadPlan
 from headstart._core.seed import derive
 from headstart.adaptation import Adapted
+from headstart.heads.probe import row_losses
 from headstart.metrics import fit_temperature
 from headstart.pixels import Batch
 from headstart.tasks import Classifier
@@ -27,7 +28,6 @@ from headstart.training.class_weights import class_weights
 from headstart.training.engine import Engine, Loss, default_micro, native_bfloat16
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
-from headstart.training.probe import row_losses
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.schedule import epoch_groups, make_optimizer, rate
 from headstart.training.solve import label_counts

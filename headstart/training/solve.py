@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from headstart.adaptation import Adapted
 from headstart.features import View, views
+from headstart.heads.logistic import LinearHead
+from headstart.heads.probe import STRENGTHS, Path, Problem, group_numbers, row_losses, walk
 from headstart.metrics import fit_temperature
 from headstart.tasks import Classifier
 from headstart.training.class_weights import class_weights
-from headstart.training.logistic import LinearHead
-from headstart.training.probe import STRENGTHS, Path, Problem, group_numbers, row_losses, walk
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 
 

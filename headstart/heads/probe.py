@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 from headstart._core.progress import track
 from headstart._core.seed import derive
 from headstart.data.records import Sample
-from headstart.training.logistic import LinearHead, Solver, blocks, prepare
+from headstart.heads.logistic import LinearHead, Solver, blocks, prepare
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
