@@ -1,8 +1,9 @@
 """Forward passes of frozen networks, and what the machine can do."""
 
 from headstart.compute.allocator import keep_memory
+from headstart.compute.depthwise import FastDepthwise
 from headstart.compute.engines import ENGINES, REFERENCE
-from headstart.compute.forward import BATCH, Stopped, device, forward
+from headstart.compute.forward import BATCH, Stopped, device, forward, native_bfloat16
 from headstart.compute.kept import content_hash
 from headstart.compute.network import FEW, Network, choose, diagnose, open_network, run, stream
 from headstart.compute.records import Chosen, Tried
@@ -13,6 +14,7 @@ __all__ = [
     "FEW",
     "REFERENCE",
     "Chosen",
+    "FastDepthwise",
     "Network",
     "Stopped",
     "Tried",
@@ -22,6 +24,7 @@ __all__ = [
     "diagnose",
     "forward",
     "keep_memory",
+    "native_bfloat16",
     "open_network",
     "run",
     "stream",

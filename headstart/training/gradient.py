@@ -18,6 +18,7 @@ from headstart import compute
 from headstart._core.errors import BadPlan
 from headstart._core.seed import derive
 from headstart.adaptation import Adapted
+from headstart.compute import native_bfloat16
 from headstart.heads.probe import row_losses
 from headstart.metrics import fit_temperature
 from headstart.pixels import Batch
@@ -25,7 +26,7 @@ from headstart.tasks import Classifier
 from headstart.training import checkpoint, prefix
 from headstart.training.begin import reestimate_norms, start_head
 from headstart.training.class_weights import class_weights
-from headstart.training.engine import Engine, Loss, default_micro, native_bfloat16
+from headstart.training.engine import Engine, Loss, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
 from headstart.training.records import Event, FitResult, Pace, TrainingData
