@@ -23,7 +23,7 @@ def backbone() -> Backbone:
 
 
 def plan(backbone: Backbone, n: int = 200, **wishes: Any) -> Plan:
-    return make_plan(facts(n), backbone, Wishes(**({"given": {}} | wishes)))
+    return make_plan(facts(n), None, backbone=backbone, wishes=Wishes(**({"given": {}} | wishes)))
 
 
 def test_auto_climbs_every_method_in_the_order_of_cost(backbone: Backbone) -> None:

@@ -102,4 +102,5 @@ METHOD = Method(
     check=check,
     suggest=suggest,
     apply=apply,
+    expects="output",
 )

@@ -83,4 +83,6 @@ METHOD = Method(
     check=check,
     suggest=suggest,
     apply=apply,
+    reach=0.8,
+    step="partial_step",
 )

@@ -80,6 +80,12 @@ class Applied:
     boundary: str = ""
 
 
+def always(facts: DatasetFacts, evidence: Evidence | None) -> str:
+    """Nothing: the method may stand on every ladder."""
+    del facts, evidence
+    return ""
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of `METHODS`.
@@ -93,6 +99,13 @@ class Method:
         suggest: (facts, evidence, backbone, given) -> parameters for this data, or `Decline`; `evidence` is None where
             nothing was measured, `given` are the user's own values, and they win.
         apply: (backbone, model, params) -> which part moves how.
+        expects: how well it is expected to do, before it is tried: `output` (as the linear probe on the last layer),
+            `depths` (as the best of the probes at all depths), `tuning` (better than the probe by a share of its
+            errors) or `scratch`.
+        reach: for `tuning`: its share of what full fine-tuning is expected to gain, in [0, 1].
+        step: which measured cost an image of an epoch has: `step` (the whole network learns) or `partial_step` (the
+            last stages, behind a frozen part that ran before).
+        why_not: (facts, evidence) -> why it is not climbed unless it is asked for, in a clause; empty: it is.
     """
 
     name: str
@@ -102,6 +115,10 @@ class Method:
     check: Callable[[Any], None]
     suggest: Callable[[DatasetFacts, Evidence | None, Backbone, dict[str, Any]], Suggestion | Decline]
     apply: Callable[[Backbone, Classifier, Any], Applied]
+    expects: str = "tuning"
+    reach: float = 1.0
+    step: str = "step"
+    why_not: Callable[[DatasetFacts, Evidence | None], str] = always
 
 
 def backbone_groups(

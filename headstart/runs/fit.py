@@ -145,7 +145,7 @@ def _job(
     if folder is not None and (folder / "plan.json").exists():
         decided = records.load(Plan, folder / "plan.json")
     else:
-        decided = planning.make_plan(facts, backbone, _wishes(options))
+        decided = planning.make_plan(facts, None, backbone=backbone, wishes=_wishes(options))
     return _Job(options, dataset, facts, backbone, decided, seconds)
 
 

@@ -1,4 +1,4 @@
-"""Facts and wishes become a plan: rungs in order, each value with its reason. Pure: nothing is read, run or written."""
+"""Facts, evidence and wishes become a plan: rungs in order, each value with its reason. Pure."""
 
 from __future__ import annotations
 
@@ -7,99 +7,75 @@ from typing import Any
 
 from headstart._core.check import one_of, suggestion
 from headstart._core.errors import BadOption, BadPlan
-from headstart._core.records import from_plain, record
+from headstart._core.records import from_plain
 from headstart.data.records import DatasetFacts
-from headstart.methods import METHODS, Choice, Decline
+from headstart.evidence import Evidence
+from headstart.methods import METHODS, Choice, Suggestion
+from headstart.planning.choose import as_rungs, by_size, select
+from headstart.planning.expect import Setting
+from headstart.planning.guide import guide
+from headstart.planning.records import Plan, Rung, Wishes
 from headstart.weights import Backbone
 
-SMALL, LARGE = 1_000, 10_000  # images; the bounds of the decision guide
 
-
-@record
-class Wishes:
-    """What the user asked for.
-
-    Attributes:
-        method: a name of `METHODS`, or `auto` for the whole ladder.
-        budget_seconds: time for the climb; None for no limit.
-        seed: of everything random.
-        given: values for parameters of the methods, by field name.
-    """
-
-    method: str = "auto"
-    budget_seconds: float | None = 600.0
-    seed: int = 0
-    given: dict[str, Any]
-
-
-@record
-class Rung:
-    """A method with all its parameters resolved, and why it stands there."""
-
-    method: str
-    params: dict[str, Any]
-    why: str
-
-
-@record
-class Guide:
-    """The textbook's advice for this size of data: where the plan starts from."""
-
-    size: str
-    similarity: str
-    prior: str
-
-
-@record
-class Plan:
-    """What `fit` will do: `plan.json`.
-
-    Attributes:
-        decided: every value that was chosen for this data, with its reason.
-        rungs: in the order in which they are climbed, cheapest first.
-    """
-
-    task: str
-    weights: str
-    seed: int
-    budget_seconds: float | None
-    decided: tuple[Choice, ...]
-    rungs: tuple[Rung, ...]
-    guide: Guide
-
-
-def make_plan(facts: DatasetFacts, backbone: Backbone, wishes: Wishes) -> Plan:
+def make_plan(facts: DatasetFacts, evidence: Evidence | None, *, backbone: Backbone, wishes: Wishes) -> Plan:
     """The plan for this data.
+
+    Args:
+        facts: about the images.
+        evidence: what was measured with this network; None where nothing was: then every method is a rung, the cheapest
+            first, and nothing is predicted.
+        backbone: the network.
+        wishes: what the user asked for.
 
     Raises:
         BadOption: for a parameter that none of the planned methods has: an argument without effect is an error.
         BadPlan: when the one method that was asked for declines.
     """
     names = check_given(wishes.method, wishes.given)
-    rungs: list[Rung] = []
     decided = [Choice(what="weights", value=backbone.info.name, why=_why_weights(backbone))]
+    willing: dict[str, Suggestion] = {}
     for name in names:
-        answer = METHODS[name].suggest(facts, None, backbone, _own(name, wishes.given))
-        if isinstance(answer, Decline):
-            if wishes.method != "auto":
-                raise BadPlan(
-                    f"{name} declines: {answer.reason}.", hint="Change the value named, or use --method auto."
-                )
-            decided.append(Choice(what=name, value="left out", why=answer.reason))
+        if wishes.method == "auto" and (reason := METHODS[name].why_not(facts, evidence)):
+            decided.append(Choice(what=name, value="left out", why=reason))
             continue
-        rungs.append(Rung(method=name, params=asdict(answer.params), why=_why_rung(name, wishes.method)))
-        decided.extend(
-            Choice(what=f"{name}: {c.what.replace('_', ' ')}", value=c.value, why=c.why)
-            for c in answer.choices
-        )
+        answer = METHODS[name].suggest(facts, evidence, backbone, _own(name, wishes.given))
+        if isinstance(answer, Suggestion):
+            willing[name] = answer
+            continue
+        if wishes.method != "auto":
+            raise BadPlan(
+                f"{name} declines: {answer.reason}.", hint="Change the value named, or use --method auto."
+            )
+        decided.append(Choice(what=name, value="left out", why=answer.reason))
+    size: int | None = None
+    if evidence is None or not evidence.depths:
+        rungs = _unmeasured(willing, wishes)
+    else:
+        native = _native(backbone)
+        size, why, candidates, left_out = by_size(willing, facts, evidence, native=native, wishes=wishes)
+        setting = Setting(facts=facts, evidence=evidence, size=size, native=native)
+        if wishes.method == "auto":
+            candidates, dropped = select(candidates, setting, wishes)
+            left_out = [*left_out, *dropped]
+        rungs = as_rungs(candidates, setting, wishes)
+        willing = {each.name: each.suggestion for each in candidates}
+        decided += [why, *left_out]
+    decided += [
+        Choice(what=f"{rung.method}: {c.what.replace('_', ' ')}", value=c.value, why=c.why)
+        for rung in rungs
+        for c in willing[rung.method].choices
+    ]
     return Plan(
         task=facts.task,
         weights=backbone.info.name,
         seed=wishes.seed,
         budget_seconds=wishes.budget_seconds,
         decided=tuple(decided),
-        rungs=tuple(rungs),
-        guide=_guide(facts.n_train),
+        rungs=rungs,
+        guide=guide(facts, evidence, rungs),
+        input_size=size,
+        prefer=wishes.prefer,
     )
 
 
@@ -148,16 +124,15 @@ def _why_rung(name: str, asked: str) -> str:
     return "minutes: may adapt early layers too; kept only if the validation images say so"
 
 
-def _guide(n: int) -> Guide:
-    """The textbook's row; similarity is not measured yet, so both of its columns are told."""
-    if n < SMALL:
-        prior = "feature extraction; from earlier layers if the images are unlike the source's"
-        return Guide(size="small", similarity="unknown", prior=prior)
-    if n > LARGE:
-        prior = "fine-tune the entire network; with caution, possibly from scratch, if the images are unlike the source's"
-        return Guide(size="large", similarity="unknown", prior=prior)
-    return Guide(
-        size="between",
-        similarity="unknown",
-        prior="both: feature extraction first, then fine-tuning, and compare",
+def _unmeasured(willing: dict[str, Suggestion], wishes: Wishes) -> tuple[Rung, ...]:
+    """Every method that is willing, in the table's order: the cheapest first."""
+    return tuple(
+        Rung(method=name, params=asdict(answer.params), why=_why_rung(name, wishes.method))
+        for name, answer in willing.items()
     )
+
+
+def _native(backbone: Backbone) -> int:
+    """Pixels of the short side of the input in pretraining."""
+    contract = backbone.info.preprocess
+    return min(contract.height, contract.width)
