@@ -1,6 +1,7 @@
 """Forward passes of frozen networks, and what the machine can do."""
 
 from headstart.compute.allocator import keep_memory
+from headstart.compute.depths import OUTPUT, DepthClassifier, Depths, Tap, at_depths, columns, trimmed
 from headstart.compute.depthwise import FastDepthwise
 from headstart.compute.engines import ENGINES, REFERENCE
 from headstart.compute.forward import BATCH, Stopped, device, forward, native_bfloat16
@@ -12,13 +13,19 @@ __all__ = [
     "BATCH",
     "ENGINES",
     "FEW",
+    "OUTPUT",
     "REFERENCE",
     "Chosen",
+    "DepthClassifier",
+    "Depths",
     "FastDepthwise",
     "Network",
     "Stopped",
+    "Tap",
     "Tried",
+    "at_depths",
     "choose",
+    "columns",
     "content_hash",
     "device",
     "diagnose",
@@ -28,4 +35,5 @@ __all__ = [
     "open_network",
     "run",
     "stream",
+    "trimmed",
 ]

@@ -25,13 +25,12 @@ from headstart.pixels import Batch
 from headstart.tasks import Classifier
 from headstart.training import checkpoint, prefix
 from headstart.training.begin import reestimate_norms, start_head
-from headstart.training.class_weights import class_weights
+from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.engine import Engine, Loss, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.schedule import epoch_groups, make_optimizer, rate
-from headstart.training.solve import label_counts
 
 _CLIP = 1.0  # largest norm of the gradient: one bad batch must not undo pretraining
 _PACE_STEPS = 3  # the first step is slow (allocation, threads); the mean of three is a careful guess
