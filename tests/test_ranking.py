@@ -82,12 +82,12 @@ def test_intervals_of_the_accuracy_are_those_of_a_share() -> None:
 
 def test_a_prior_breaks_a_tie_and_yields_to_many_images() -> None:
     rows = [known(0.70), known(0.80)]
-    few, many = flips(40, 0.8), flips(20000, 0.8)
+    few, many = flips(40, 0.8), flips(4000, 0.8)
     some = judge(np.hstack([few, flips(40, 0.8)]), rows)
     assert some.expected[1] > some.expected[0] + 0.02
     assert some.best[1] > 0.6
     assert some.trust[0] < 0.8
-    none = judge(np.hstack([many, flips(20000, 0.8)]), rows)
+    none = judge(np.hstack([many, flips(4000, 0.8)]), rows)
     assert abs(none.expected[1] - none.expected[0]) < 0.002
     assert none.trust[0] > 0.99
 
@@ -365,6 +365,16 @@ def test_twins_are_a_tie_that_the_preference_settles(dataset: Dataset, nets: dic
     quick = ranking.rank(dataset, asking(nets, "sees", "twin", prefer="speed"))
     assert quick.chosen == min(quick.rows, key=lambda row: row.latency).weights
     assert "quickest of them" in quick.reason
+
+
+def test_named_weights_that_cannot_be_had_are_left_out(
+    dataset: Dataset, nets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    asked = replace(asking(nets, "sees"), weights=f"timm:test_resnet,{nets['sees']}")
+    found = ranking.rank(dataset, asked)
+    assert [row.weights for row in found.rows] == [nets["sees"]]
+    assert found.skipped[0].why == "not on this machine, and the hub cannot be reached"
 
 
 def test_a_ranking_is_json_and_back(dataset: Dataset, nets: dict[str, str], tmp_path: Path) -> None:

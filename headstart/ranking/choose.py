@@ -18,7 +18,7 @@ from headstart.ranking.candidates import Field, candidates
 from headstart.ranking.judge import Verdict, judge
 from headstart.ranking.measure import Sampled, latency, measure, sample
 from headstart.ranking.records import Choice, Ranked, Ranking, RankOptions, Scores, Skipped
-from headstart.weights import WeightsInfo, load
+from headstart.weights import WeightsInfo, hub_reachable, load, on_this_machine
 
 _DEFAULTS = RankOptions()
 _ALIKE = 0.002  # accuracies that nobody would tell apart: then the quicker one goes first
@@ -119,6 +119,8 @@ def _measure_all(
 
 
 def _one(row: WeightsInfo, images: Sampled, options: RankOptions, clock: Clock | None) -> _Measured | Skipped:
+    if row.name.startswith(("timm:", "hf:")) and not on_this_machine(row.name) and not hub_reachable():
+        return Skipped(weights=row.name, why="not on this machine, and the hub cannot be reached")
     takes_arch = row.name.startswith(("file:", "hf:"))
     backbone = load(row.name, arch=options.arch if takes_arch else "")
     took = latency(backbone)
