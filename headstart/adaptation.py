@@ -16,7 +16,7 @@ from headstart._core.seed import derive
 from headstart.methods import METHODS, Applied, Group, Method
 from headstart.planning import Rung
 from headstart.tasks import Classifier
-from headstart.weights import Backbone
+from headstart.weights import Backbone, blank
 from headstart.weights.records import Stage
 
 
@@ -89,6 +89,9 @@ def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int) -> Adapted
         model = Classifier(copy.deepcopy(backbone.module), backbone.width, classes)
     applied = method.apply(backbone, model, params)
     _check_cover(model, applied)
+    if applied.restart:
+        fresh = blank(backbone.info.arch, seed=derive(seed, rung.method, "body"))
+        model.body.load_state_dict(fresh.module.state_dict())
     trains = {name for group in applied.groups if group.trains for name in group.parameters}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trains)

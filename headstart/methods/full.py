@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from headstart._core.check import in_range, one_of
@@ -135,21 +136,21 @@ def apply(backbone: Backbone, model: Classifier, params: FullParams) -> Applied:
     """A learning-rate group for each stage, falling towards the input, and the head ahead of them all."""
     norms = tuple(f"body.{name}" for name in backbone.norms)
     return Applied(
-        groups=tuning_groups(backbone, model, params, frozen=0),
+        groups=tuning_groups(backbone, model, params),
         held=() if params.batchnorm == "tuned" else norms,
         reestimate=norms if params.batchnorm == "re-estimated" else (),
     )
 
 
 def tuning_groups(
-    backbone: Backbone, model: Classifier, params: FullParams, *, frozen: int
+    backbone: Backbone, model: Classifier, params: FullParams, *, tuned: Collection[str] | None = None
 ) -> tuple[Group, ...]:
-    """The groups of all stages, the first `frozen` of which do not move, and of the head."""
+    """The groups of all stages, of which only those named in `tuned` move (None: all), and of the head."""
     stages = backbone_groups(backbone, model)
     norms = {f"body.{name}" for name in backbone.norms}
     groups = []
     for number, (name, parameters, buffers) in enumerate(stages):
-        trains = number >= frozen
+        trains = tuned is None or name in tuned
         follows = trains and params.batchnorm != "frozen"
         depth = len(stages) - 1 - number
         groups.append(

@@ -72,12 +72,14 @@ class Applied:
         reestimate: BatchNorm layers whose statistics are computed anew on the training images before training.
         boundary: the module whose output ends the frozen prefix, which need not run at each step; empty where every
             part may move.
+        restart: whether the network forgets its pretraining and begins with random weights.
     """
 
     groups: tuple[Group, ...]
     held: tuple[str, ...]
     reestimate: tuple[str, ...] = ()
     boundary: str = ""
+    restart: bool = False
 
 
 def always(facts: DatasetFacts, evidence: Evidence | None) -> str:
@@ -105,7 +107,8 @@ class Method:
         reach: for `tuning`: its share of what full fine-tuning is expected to gain, in [0, 1].
         step: which measured cost an image of an epoch has: `step` (the whole network learns) or `partial_step` (the
             last stages, behind a frozen part that ran before).
-        why_not: (facts, evidence) -> why it is not climbed unless it is asked for, in a clause; empty: it is.
+        why_not: (facts, evidence) -> why `auto` does not climb it on this data, in a clause; empty: it does.
+        on_request: whether `auto` never climbs it.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Method:
     reach: float = 1.0
     step: str = "step"
     why_not: Callable[[DatasetFacts, Evidence | None], str] = always
+    on_request: bool = False
 
 
 def backbone_groups(

@@ -85,7 +85,8 @@ def check_given(method: str, given: dict[str, Any]) -> list[str]:
     Raises:
         BadOption: for an unknown method, and for an argument without effect.
     """
-    names = list(METHODS) if method == "auto" else [one_of("--method", method, ["auto", *METHODS])]
+    on_ladder = [name for name, row in METHODS.items() if not row.on_request]
+    names = on_ladder if method == "auto" else [one_of("--method", method, ["auto", *METHODS])]
     known = {name: {field.name for field in fields(METHODS[name].params)} for name in METHODS}
     usable = set().union(*(known[name] for name in names))
     for key in given:
