@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from headstart._core.progress import track
 from headstart._core.seed import derive
@@ -55,6 +54,9 @@ def folds(
     problem: Problem, *, count: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(training rows, held-out rows) of each fold: stratified where there is one class an image, groups kept whole."""
+    # A second to import, and it draws from Python's generator on the way: only who fits a head pays for that.
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
     state = derive(seed, "folds") % 2**32
     singles = len(np.unique(problem.groups)) == len(problem.groups)
     blank = np.zeros(len(problem.targets))
