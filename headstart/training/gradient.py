@@ -25,6 +25,7 @@ from headstart.pixels import Batch
 from headstart.tasks import Classifier
 from headstart.training import checkpoint, prefix
 from headstart.training.begin import reestimate_norms, start_head
+from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.engine import Engine, Loss, default_micro
 from headstart.training.feed import Feed, Pixels
@@ -171,7 +172,11 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
             ended = ended or f"no lower validation loss for {progress.stale} epochs"
         if not ended and time.monotonic() - saved > pace.every:
             saved = loop.save(file, progress)
-    result = _finish(loop, progress, ended or "all epochs done")
+    blended: dict[str, object] = {}
+    if progress.start and not pace.clock.over:
+        event, blended = _blend(loop, progress)
+        yield event
+    result = _finish(loop, progress, ended or "all epochs done", blended)
     for left in pace.folder.glob(prefix.PATTERN):
         left.unlink()
     return result
@@ -189,6 +194,7 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
             reestimate_norms(model, adapted.applied.reestimate, data)
         if params.head_start == "probe":
             start_head(adapted, data, pace)
+            progress.start = start_of(adapted)
     else:
         progress, tensors, moments = found
         model.load_state_dict(tensors)
@@ -290,7 +296,25 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     )
 
 
-def _finish(loop: Loop, progress: checkpoint.Progress, ended: str) -> FitResult:
+def _blend(loop: Loop, progress: checkpoint.Progress) -> tuple[Event, dict[str, object]]:
+    """Go back towards the start as far as the validation images want; what is told about it, and the facts."""
+    targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
+    losses = {}
+    for share in SHARES:
+        loop.model.load_state_dict(between(progress.start, progress.best, share))
+        losses[share] = calibrated_losses(loop.validate(), targets)
+    chosen = best_share(losses)
+    progress.best = between(progress.start, progress.best, chosen)
+    means = {share: float(each.mean()) for share, each in losses.items()}
+    reason = (
+        f"weights {chosen:.0%} of the way from the start to the best epoch: validation log-loss {means[chosen]:.3f} "
+        f"after calibration, {means[1.0]:.3f} at the end of the way"
+    )
+    event = Event(event="note", rung=loop.adapted.method.name, step=progress.step, reason=reason)
+    return event, {"blend": chosen, "blend_losses": {f"{share:g}": mean for share, mean in means.items()}}
+
+
+def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict[str, object]) -> FitResult:
     loop.model.load_state_dict(progress.best)
     out = compute.forward(loop.model, loop.data.val, loop.data.preprocess, label="validating")
     logits = out.astype(np.float64)
@@ -310,5 +334,6 @@ def _finish(loop: Loop, progress: checkpoint.Progress, ended: str) -> FitResult:
             "micro_batch": loop.engine.micro,
             "folded_norms": len(loop.engine.twin.pairs),
             "stored_prefix": isinstance(loop.feed, prefix.Stored),
+            **blended,
         },
     )
