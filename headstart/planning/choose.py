@@ -48,11 +48,13 @@ def by_size(
     found = {size: _at_size(willing, settings[size], wishes) for size in tried}
     reached = {size: max((each.expected.accuracy for each in found[size][0]), default=0.0) for size in tried}
     best = max(reached.values())
-    tie = max(
-        _TIES[wishes.prefer],
-        0.5 * _size_error(evidence) if wishes.prefer == "accuracy" else _size_error(evidence),
+    doubt = {probe.size: probe.loss_error for probe in evidence.sizes}
+    share = 0.5 if wishes.prefer == "accuracy" else 1.0
+    chosen = min(
+        size
+        for size in tried
+        if reached[size] >= best - max(_TIES[wishes.prefer], share * doubt.get(size, 0.0))
     )
-    chosen = min(size for size in tried if reached[size] >= best - tie)
     told_sizes = "; ".join(
         f"{probe.size} px: {told(probe.accuracy, probe.error)}, {1000 * probe.seconds_per_image:.0f} ms an image"
         for probe in evidence.sizes
@@ -69,11 +71,6 @@ def by_size(
             f"within the same budget; a tie goes to the cheaper. Probes: {told_sizes}"
         )
     return chosen, Choice(what="input size", value=f"{chosen} px", why=why), *found[chosen]
-
-
-def _size_error(evidence: Evidence) -> float:
-    """The largest standard error of the probes at the sizes tried; they share images and folds, so this is generous."""
-    return max((probe.error for probe in evidence.sizes), default=0.0)
 
 
 def _at_size(willing: Willing, setting: Setting, wishes: Wishes) -> tuple[list[Candidate], list[Choice]]:
@@ -137,11 +134,13 @@ def select(
     """The candidates that are climbed, in order, and why the others are not.
 
     First what is found in closed form, in seconds; then the tuning of which most is expected, a tie going to the cheaper;
-    before it, at most, one that costs a fraction and brings a good part of the gain.
+    before it, at most, one that costs a fraction and brings a good part of the gain. Without a budget all tuning is tried.
     """
     closed = [each for each in candidates if METHODS[each.name].solver == "features"]
     tuned = [each for each in candidates if METHODS[each.name].solver != "features"]
     first, left_out = _closed(closed, setting.evidence, wishes)
+    if wishes.budget_seconds is None:
+        return [*first, *sorted(tuned, key=lambda each: each.expected.seconds or 0.0)], left_out
     reached = max((each.expected.accuracy for each in first), default=0.0)
     hopeful = [each for each in tuned if each.expected.accuracy > reached]
     left_out += [

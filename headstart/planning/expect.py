@@ -24,6 +24,7 @@ _PROBE_SPREAD = (
     0.012  # between the quick probe of the evidence and the fitted one, beside what the images leave open
 )
 _EPOCHS = 4.0  # passes after which tuning has reached 1 - 1/e of what it will reach
+_SCRATCH_EPOCHS = 30.0  # the same from scratch: about 90 passes are usual
 _SCRATCH_FROM, _SCRATCH_EQUAL = (
     1_000,
     100_000,
@@ -67,10 +68,7 @@ class Setting:
     @property
     def size_loss(self) -> float:
         """Accuracy that the probe loses at this input size against the size of the pretraining (negative: it gains)."""
-        accuracy = {probe.size: probe.accuracy for probe in self.evidence.sizes}
-        if self.size not in accuracy or self.native not in accuracy:
-            return 0.0
-        return accuracy[self.native] - accuracy[self.size]
+        return next((probe.loss for probe in self.evidence.sizes if probe.size == self.size), 0.0)
 
 
 def output_probe(evidence: Evidence) -> DepthProbe:
@@ -170,13 +168,15 @@ def tuning_share(setting: Setting) -> float:
     return min(max(share, 0.0), _MOST_SHARE)
 
 
-def _from_scratch(_method: Method, _params: dict[str, Any], setting: Setting) -> Prediction:
+def _from_scratch(_method: Method, params: dict[str, Any], setting: Setting) -> Prediction:
     probes = [probe.random for probe in setting.evidence.depths if probe.random is not None]
     best = best_probe(setting.evidence)
     floor = max(probes) if probes else 1 / max(len(setting.facts.classes), 1)
     n = setting.facts.n_train
     span = math.log10(_SCRATCH_EQUAL / _SCRATCH_FROM)
     way = min(max(math.log10(max(n, 1) / _SCRATCH_FROM) / span, 0.0), 1.0)
+    epochs = params.get("epochs")
+    way *= 1 - math.exp(-epochs / _SCRATCH_EPOCHS) if epochs else 1.0
     because = (
         f"features of a network with random weights reach {floor:.1%}, those of the pretrained one {best.accuracy:.1%}",
         f"with {n} training images a network from scratch is expected to go {way:.0%} of the way between",
@@ -208,13 +208,13 @@ def seconds(method: Method, params: dict[str, Any], setting: Setting) -> float |
     if method.solver == "features":
         return _START + once + (views - 1) * n * cost.forward * slow + (views - 1) * n * _HEAD
     epochs = int(params.get("epochs", 1))
-    step = float(getattr(cost, method.step)) * slow
-    if (
-        method.step == "partial_step"
-    ):  # the frozen part runs once for each view, and never again for validation
-        prefix = min(views, epochs) * n * cost.forward * slow
-        return _START + once + prefix + epochs * (n * step + n_val * step / 3)
-    return _START + once + epochs * (n * step + n_val * cost.forward * slow)
+    # The frozen part runs once for each view, and never again for validation; a forward pass is a third of a step.
+    if method.step == "partial_step":
+        tuned = cost.stages[-int(params.get("unfreeze", 2)) :]
+        step = (sum(tuned) if tuned else cost.partial_step) * slow
+        prefix = (min(views, epochs) * n + n_val) * cost.forward * slow
+        return _START + once + prefix + epochs * (n + n_val / 3) * step
+    return _START + once + epochs * (n * (cost.step * slow + cost.read) + n_val * cost.forward * slow)
 
 
 def place_words(name: str) -> str:
@@ -223,6 +223,8 @@ def place_words(name: str) -> str:
     >>> place_words("output"), place_words("stage3"), place_words("stage2+stage5")
     ('the last layer', 'block 3', 'blocks 2 and 5')
     """
+    if name == "all":
+        return "all depths together"
     parts = name.split("+")
     if len(parts) > 1 and all(part.startswith("stage") for part in parts):
         numbers = [part.removeprefix("stage") for part in parts]

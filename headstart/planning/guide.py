@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headstart.data.records import DatasetFacts
-from headstart.evidence import Evidence
+from headstart.evidence import DepthProbe, Evidence
 from headstart.planning.expect import best_probe, output_probe, place_words, told
 from headstart.planning.records import Guide, Rung
 from headstart.similarity import KNOWN, standing
@@ -53,9 +53,19 @@ def guide(facts: DatasetFacts, evidence: Evidence | None, rungs: tuple[Rung, ...
 
 def measured(evidence: Evidence) -> tuple[str, ...]:
     """What the measurements say, in sentences without a full stop."""
-    output, best = output_probe(evidence), best_probe(evidence)
+    out = [f"distance to the pretraining images: {evidence.standing}"]
+    if evidence.depths:
+        out += _told_depths(output_probe(evidence), best_probe(evidence))
+    if evidence.curve is not None:
+        twice = evidence.curve.twice
+        out.append(
+            f"twice as many labels would bring it to about {twice[0]:.1%} ({twice[1]:.1%} to {twice[2]:.1%})"
+        )
+    return (*out, *(finding.rstrip(".") for finding in evidence.findings))
+
+
+def _told_depths(output: DepthProbe, best: DepthProbe) -> list[str]:
     out = [
-        f"distance to the pretraining images: {evidence.standing}",
         f"a simple classifier on the last layer is right on {told(output.accuracy, output.error)}",
     ]
     if best.name == output.name:
@@ -70,12 +80,7 @@ def measured(evidence: Evidence) -> tuple[str, ...]:
             f"the same on a network with random weights: {best.random:.1%}; pretraining is worth "
             f"{100 * (best.accuracy - best.random):.1f} points there"
         )
-    if evidence.curve is not None:
-        twice = evidence.curve.twice
-        out.append(
-            f"twice as many labels would bring it to about {twice[0]:.1%} ({twice[1]:.1%} to {twice[2]:.1%})"
-        )
-    return (*out, *(finding.rstrip(".") for finding in evidence.findings))
+    return out
 
 
 def _therefore(rungs: tuple[Rung, ...]) -> str:
