@@ -11,6 +11,7 @@ from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadOption, BadPlan
 from headstart.data.records import Dataset, DatasetFacts
 from headstart.evidence import Evidence
+from headstart.evidence.sizes import takes
 from headstart.features import FeatureStore
 from headstart.planning import Plan, Wishes
 from headstart.runs.options import FitOptions
@@ -63,7 +64,7 @@ def decide(
         plan = records.load(Plan, folder / PLAN)
         return Decision(plan, _measured_before(folder), at_size(backbone, plan.input_size))
     if options.plan:
-        plan = _of_file(Path(options.plan), facts)
+        plan = _of_file(Path(options.plan), facts, backbone)
         return Decision(plan, None, at_size(backbone, plan.input_size))
     found = None
     if options.method == "auto":
@@ -117,12 +118,18 @@ def _measure(dataset: Dataset, facts: DatasetFacts, backbone: Backbone, options:
     )
 
 
-def _of_file(path: Path, facts: DatasetFacts) -> Plan:
-    """The user's plan, if it is one for this data."""
+def _of_file(path: Path, facts: DatasetFacts, backbone: Backbone) -> Plan:
+    """The user's plan, if it is one for this data and this network."""
     plan = planning.told_edited(planning.load_plan(path), path)
     if plan.task != facts.task:
         raise BadPlan(
             f"{path} has the task {plan.task}, but the data asks for {facts.task}.",
             hint="Make a plan of this data: headstart plan DATA --json",
+        )
+    native = backbone.info.preprocess
+    if plan.input_size not in (None, native.height) and not takes(backbone, plan.input_size):
+        raise BadPlan(
+            f"{path}: input_size is {plan.input_size}, which {backbone.info.arch} does not take.",
+            hint=f"Its own size is {native.height}; some networks take no other.",
         )
     return plan

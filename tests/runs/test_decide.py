@@ -119,6 +119,7 @@ def test_options_that_a_plan_decides_have_no_effect_beside_it(place: Path) -> No
     assert (chosen.weights, chosen.seed, chosen.data.seed) == (WEIGHTS, 0, 0)
 
 
+@pytest.mark.slow
 def test_an_edited_plan_is_carried_out(place: Path, tmp_path: Path) -> None:
     """Another number of folds and another input size than headstart would have taken."""
 
@@ -138,6 +139,7 @@ def test_an_edited_plan_is_carried_out(place: Path, tmp_path: Path) -> None:
     assert not (done.folder / "evidence.json").exists()
 
 
+@pytest.mark.slow
 def test_auto_keeps_what_it_measured(place: Path, tmp_path: Path) -> None:
     done = runs.fit(place / "fruit", weights=WEIGHTS, budget="20s", out=str(tmp_path / "run"))
     found = records.load(Evidence, done.folder / "evidence.json")
@@ -151,6 +153,7 @@ def test_auto_keeps_what_it_measured(place: Path, tmp_path: Path) -> None:
     assert 'id="plan"' in page
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_plan(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after the plan was written: what was measured and decided is not measured and decided again."""
     folder = tmp_path / "run"
@@ -165,6 +168,15 @@ def test_a_resumed_run_keeps_its_plan(place: Path, tmp_path: Path, monkeypatch: 
     before = {name: (folder / name).read_bytes() for name in ("plan.json", "evidence.json")}
     runs.resume(folder)
     assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_a_size_that_the_network_does_not_take_is_told_before_the_work(place: Path, tmp_path: Path) -> None:
+    def change(plain: dict[str, Any]) -> None:
+        plain["weights"], plain["input_size"], plain["decided"] = "random:test_vit", 100, []
+
+    path = edited(place, tmp_path, change)
+    with pytest.raises(BadPlan, match="input_size is 100, which test_vit does not take"):
+        runs.plan(place / "fruit", plan=str(path))
 
 
 def test_an_input_size_changes_the_contract_alone() -> None:
