@@ -190,11 +190,20 @@ def test_of_very_many_classes_some_are_left_out_so_that_the_others_have_ten_imag
 
 def test_groups_are_held_out_whole() -> None:
     drawn = sample(fruit({"apple": 40, "pear": 40}, groups=True), count=1000, seed=0)
-    folds: dict[str, set[int]] = {}
-    for each, fold in zip(drawn.samples, drawn.folds, strict=True):
-        folds.setdefault(each.group, set()).add(int(fold))
-    assert all(len(places) == 1 for places in folds.values())
-    assert len(set(drawn.folds.tolist())) == 5
+    assert len(drawn.divisions) == 3
+    for division in drawn.divisions:
+        folds: dict[str, set[int]] = {}
+        for each, fold in zip(drawn.samples, division, strict=True):
+            folds.setdefault(each.group, set()).add(int(fold))
+        assert all(len(places) == 1 for places in folds.values())
+        assert len(set(division.tolist())) == 5
+
+
+def test_many_images_are_divided_once_and_few_in_several_ways() -> None:
+    assert len(sample(fruit({"apple": 700, "pear": 400}), count=1000, seed=0).divisions) == 1
+    first, second, third = sample(fruit({"apple": 70, "pear": 40}), count=1000, seed=0).divisions
+    assert (first != second).any()
+    assert (second != third).any()
 
 
 # Who takes part
@@ -420,7 +429,10 @@ def test_scores_are_those_of_the_scores_themselves(dataset: Dataset) -> None:
     assert found.knn == scores.knn_accuracy(rows, images.targets)
     assert found.log_me == scores.log_me(rows, images.targets)
     assert found.h_score == scores.regularised_h_score(rows, images.targets)
-    assert found.probe == pytest.approx(correct.mean())
+    paths = [scores.ridge_path(rows, images.targets, folds=each) for each in images.divisions]
+    assert found.probe == pytest.approx(np.mean([path.accuracy for path in paths]))
+    assert correct == pytest.approx(np.mean([path.correct for path in paths], axis=0))
+    assert found.probe_error == pytest.approx(np.std(correct, ddof=1) / np.sqrt(len(correct)))
     textual = replace(backbone, info=replace(backbone.info, objective="contrastive text-image"))
     assert measure(textual, images)[0].leep is None, "a projection into text space names no classes"
 

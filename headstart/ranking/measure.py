@@ -19,6 +19,10 @@ from headstart.ranking.records import Scores
 from headstart.weights import Backbone
 
 _A_CLASS = 10  # images of a class that a cross-validated score wants; with more classes, some are left out
+_FEW, _DIVISIONS = (
+    1000,
+    3,
+)  # below so many images one division into folds is a game of chance, so several are averaged
 _WARM, _REPEATS, _PATIENCE = 2, 7, 2.0  # passes for nothing, passes that count, seconds for all of them
 
 Labels = NDArray[np.int64]
@@ -31,12 +35,12 @@ class Sampled:
     Attributes:
         samples: N of them.
         targets: (N,) class indices or (N, labels) of 0 and 1.
-        folds: (N,) number of the fold in which an image is held out.
+        divisions: each (N,), the number of the fold in which an image is held out; several where images are few.
     """
 
     samples: tuple[Sample, ...]
     targets: Labels
-    folds: Labels
+    divisions: tuple[Labels, ...]
 
 
 def sample(dataset: Dataset, *, count: int, seed: int) -> Sampled:
@@ -49,10 +53,10 @@ def sample(dataset: Dataset, *, count: int, seed: int) -> Sampled:
     targets = _targets(samples, dataset)
     names: dict[str, int] = {}
     groups = np.array([names.setdefault(each.group or each.digest, len(names)) for each in samples], np.int64)
-    shared = len(names) < len(samples)
-    return Sampled(
-        samples, targets, scores.fold_numbers(targets, seed=seed, groups=groups if shared else None)
-    )
+    told = groups if len(names) < len(samples) else None
+    repeats = _DIVISIONS if len(samples) < _FEW else 1
+    divisions = (scores.fold_numbers(targets, seed=seed + turn, groups=told) for turn in range(repeats))
+    return Sampled(samples, targets, tuple(divisions))
 
 
 def _spread(train: Sequence[Sample], count: int, seed: int, *, single: bool) -> Labels:
@@ -89,17 +93,18 @@ def measure(
         Stopped: when somebody asked for an end.
     """
     found = FeatureStore(backbone, among=images.samples).get(images.samples, clock=clock)
-    path = scores.ridge_path(found, images.targets, folds=images.folds)
+    paths = [scores.ridge_path(found, images.targets, folds=folds) for folds in images.divisions]
+    correct = np.mean([path.correct for path in paths], axis=0)
     single = images.targets.ndim == 1
     answers = _answers(backbone, found) if single else None
     return Scores(
-        probe=path.accuracy,
-        probe_error=path.error,
+        probe=float(correct.mean()),
+        probe_error=float(correct.std(ddof=1) / np.sqrt(len(correct))),
         log_me=scores.log_me(found, images.targets),
         knn=scores.knn_accuracy(found, images.targets) if single and len(found) > scores.NEIGHBOURS else None,
         leep=scores.leep(answers, images.targets) if answers is not None else None,
         h_score=scores.regularised_h_score(found, images.targets) if single else None,
-    ), path.correct
+    ), correct
 
 
 def _answers(backbone: Backbone, found: NDArray[np.float32]) -> NDArray[np.float64] | None:
