@@ -150,6 +150,8 @@ BAD: list[tuple[str, str, Any]] = [
     ("full", "patience", 0),
     ("full", "batchnorm", "free"),
     ("full", "head_start", "zeros"),
+    ("full", "l2sp", -1.0),
+    ("full", "mixup", -0.1),
     ("depth-probe", "folds", 1),
     ("depth-probe", "pooling", "max"),
     ("partial", "unfreeze", 0),

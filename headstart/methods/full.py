@@ -44,6 +44,8 @@ class FullParams:
             once on the training images, then held).
         class_weights: `none`, `auto` (inverse to frequency) or `name=weight,…`.
         head_start: `probe` (the linear probe's solution) or `random`.
+        l2sp: pull of the pretrained weights towards where they started (L2-SP), in units of `weight_decay`; 0: none.
+        mixup: images and labels are blended in pairs, the blend drawn from Beta(mixup, mixup); 0: they are not.
     """
 
     epochs: int = 15
@@ -61,6 +63,8 @@ class FullParams:
     batchnorm: str = "frozen"
     class_weights: str = "none"
     head_start: str = "probe"
+    l2sp: float = 0.0
+    mixup: float = 0.0
 
 
 def check(params: FullParams) -> None:
@@ -80,6 +84,8 @@ def check(params: FullParams) -> None:
     in_range("--warmup", params.warmup, low=0, high=1)
     in_range("--label-smoothing", params.label_smoothing, low=0, high=0.9)
     in_range("--patience", params.patience, low=1, high=10_000)
+    in_range("--l2sp", params.l2sp, low=0, high=1_000)
+    in_range("--mixup", params.mixup, low=0, high=10)
 
 
 def suggest(

@@ -44,6 +44,8 @@ def suggest(
         return Decline(
             reason="random weights have no statistics to freeze: use --batchnorm tuned or re-estimated"
         )
+    if given.get("l2sp"):
+        return Decline(reason="random weights are no place to be pulled back to: leave --l2sp away")
     n = facts.n_train
     batch = given.get("batch_size", 64 if n >= 1000 else 32)
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_STEPS * batch / max(n, 1))))

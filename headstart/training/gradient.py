@@ -24,12 +24,14 @@ from headstart.metrics import fit_temperature
 from headstart.pixels import Batch
 from headstart.tasks import Classifier
 from headstart.training import checkpoint, prefix
+from headstart.training.anchor import Anchor
 from headstart.training.begin import reestimate_norms, start_head
 from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
 from headstart.training.class_weights import class_weights, label_counts
-from headstart.training.engine import Engine, Loss, default_micro
+from headstart.training.engine import Engine, Loss, Part, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
+from headstart.training.mixing import Mix
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.schedule import epoch_groups, make_optimizer, rate
 
@@ -52,6 +54,7 @@ class Loop:
     weights: Tensor | None
     per_epoch: int
     steps: int
+    anchor: Anchor | None
     pending: list[Tensor] = field(default_factory=list)
 
     @property
@@ -71,16 +74,30 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         truth = targets.to(self.engine.device)
+        mix = None
+        if alpha := self.adapted.params.mixup:
+            mix = Mix.draw(len(truth), alpha, seed=self.data.seed, step=number)
+            truth = mix.targets(truth, len(self.data.classes))
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.engine.backward(
-            lambda rows: self.feed.inputs(batch.pixels[rows]),
+            self._part(batch, mix),
             truth,
             loss=self._loss(truth),
             seed=derive(self.data.seed, "step", number),
         )
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         self.optimizer.step()
+        if self.anchor is not None:
+            self.anchor.pull(self.optimizer)
         self.pending.append(loss)
+
+    def _part(self, batch: Batch, mix: Mix | None) -> Part:
+        """Network input of some of the batch's images, blended with their partners where `mix` says so."""
+
+        def plain(rows: slice | Tensor) -> Tensor:
+            return self.feed.inputs(batch.pixels[rows])
+
+        return plain if mix is None else lambda rows: mix.inputs(plain(rows), plain(mix.partners[rows]))
 
     def _loss(self, truth: Tensor) -> Loss:
         """The part that some of a batch's images have in its mean loss; class weights are part of the mean."""
@@ -173,7 +190,7 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         if not ended and time.monotonic() - saved > pace.every:
             saved = loop.save(file, progress)
     blended: dict[str, object] = {}
-    if progress.start and not pace.clock.over:
+    if adapted.params.head_start == "probe" and progress.start and not pace.clock.over:
         event, blended = _blend(loop, progress)
         yield event
     result = _finish(loop, progress, ended or "all epochs done", blended)
@@ -194,6 +211,7 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
             reestimate_norms(model, adapted.applied.reestimate, data)
         if params.head_start == "probe":
             start_head(adapted, data, pace)
+        if params.head_start == "probe" or params.l2sp:
             progress.start = start_of(adapted)
     else:
         progress, tensors, moments = found
@@ -212,6 +230,7 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
         weights=None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device),
         per_epoch=per_epoch,
         steps=progress.steps or per_epoch * params.epochs,
+        anchor=Anchor.of(model, progress.start, params.l2sp) if params.l2sp else None,
     )
     return loop, progress
 
