@@ -72,11 +72,13 @@ class FeatureStore:
         backbone: the frozen network.
         among: images that will be asked for, as far as they are known: their number decides whether compiling pays. Without
             them, those of the first call.
+        passes: how often an image will go through in all, where views make that more than the images.
     """
 
-    def __init__(self, backbone: Backbone, *, among: Sequence[Sample] = ()) -> None:
+    def __init__(self, backbone: Backbone, *, among: Sequence[Sample] = (), passes: int = 0) -> None:
         self._backbone = backbone
         self._among = among
+        self._passes = passes
         self._networks: dict[tuple[str, ...], compute.Network] = {}
         self._rows: dict[tuple[tuple[str, ...], View | None], dict[str, RowStore]] = {}
 
@@ -95,6 +97,11 @@ class FeatureStore:
             BadInput: for a sample without a digest.
         """
         return self._fill(samples, self._pass(samples, (), view), clock)[_OUTPUT]
+
+    @property
+    def runtime(self) -> compute.Chosen | None:
+        """The runtime that computes the features, and why; None before the first call."""
+        return next((network.chosen for network in self._networks.values()), None)
 
     def get_depths(
         self,
@@ -143,7 +150,7 @@ class FeatureStore:
         contract = self._backbone.info.preprocess
         if depths not in self._networks:
             self._networks[depths] = compute.choose(
-                self._backbone, self._among or samples, contract, depths=depths
+                self._backbone, self._among or samples, contract, depths=depths, passes=self._passes
             )
         network = self._networks[depths]
         if (depths, view) not in self._rows:

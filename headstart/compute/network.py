@@ -114,6 +114,7 @@ def choose(
     preprocess: Preprocess,
     *,
     depths: Sequence[str] = (),
+    passes: int = 0,
 ) -> Network:
     """The network in the fastest runtime that agrees with eager float32 on the first of these images.
 
@@ -126,12 +127,13 @@ def choose(
         samples: all images that will be asked for, those that a cache may hold included; their number decides.
         preprocess: the contract of its input.
         depths: dotted names of modules whose outputs are wanted too.
+        passes: how often an image will go through, where that is more than once each (augmented views).
 
     Raises:
         BadOption: for an unknown depth.
     """
     folder = kept.folder_of(_module(source), preprocess, tuple(depths))
-    job = _job(source, preprocess, tuple(depths), count=len(samples), folder=folder)
+    job = _job(source, preprocess, tuple(depths), count=max(len(samples), passes), folder=folder)
     chosen = kept.load_verdict(folder)
     few = device().type == "cpu" and _few(job)
     # A kept network is opened in a moment, but few images that other starts gave to torch stay in its precision.

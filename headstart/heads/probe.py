@@ -12,6 +12,7 @@ from headstart._core.progress import track
 from headstart._core.seed import derive
 from headstart.data.records import Sample
 from headstart.heads.logistic import LinearHead, Solver, blocks, prepare
+from headstart.scores import fold_numbers
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -54,28 +55,11 @@ def folds(
     problem: Problem, *, count: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(training rows, held-out rows) of each fold: stratified where there is one class an image, groups kept whole."""
-    # A second to import, and it draws from Python's generator on the way: only who fits a head pays for that.
-    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
-
-    state = derive(seed, "folds") % 2**32
-    singles = len(np.unique(problem.groups)) == len(problem.groups)
-    blank = np.zeros(len(problem.targets))
-    if problem.targets.ndim == 1 and singles and np.bincount(problem.targets).max() >= count:
-        smallest = min(np.bincount(problem.targets)[np.unique(problem.targets)])
-        if smallest >= count:
-            yield from StratifiedKFold(count, shuffle=True, random_state=state).split(blank, problem.targets)
-            return
-    if problem.targets.ndim == 1 and not singles and len(np.unique(problem.groups)) >= count:
-        yield from StratifiedGroupKFold(count, shuffle=True, random_state=state).split(
-            blank, problem.targets, problem.groups
-        )
-        return
-    names = np.unique(problem.groups)
-    for kept, held in KFold(min(count, len(names)), shuffle=True, random_state=state).split(names):
-        yield (
-            np.flatnonzero(np.isin(problem.groups, names[kept])),
-            np.flatnonzero(np.isin(problem.groups, names[held])),
-        )
+    names = len(np.unique(problem.groups))
+    groups = None if names == len(problem.groups) else problem.groups
+    number = fold_numbers(problem.targets, count=min(count, names), seed=derive(seed, "folds"), groups=groups)
+    for turn in np.unique(number):
+        yield np.flatnonzero(number != turn), np.flatnonzero(number == turn)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from headstart.evidence import Evidence
 from headstart.export.bundle import FOLDER, MANIFEST
 from headstart.features import FeatureStore
 from headstart.ladder import Climb, Climbed, Kept
+from headstart.methods import METHODS
 from headstart.planning import PREFERENCES, Plan
 from headstart.runs.decide import Decision, decide, save, with_plan
 from headstart.runs.exam import examine
@@ -211,7 +212,7 @@ def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbe
     task = Climb(
         plan=decided,
         backbone=backbone,
-        data=_training_data(job.dataset, backbone, job.options.seed),
+        data=_training_data(job.dataset, backbone, decided),
         clock=clock,
         folder=folder / "checkpoint",
         every=job.options.checkpoint_every,
@@ -224,15 +225,21 @@ def _backbone(options: FitOptions) -> Backbone:
     return weights.load(name, arch=options.arch)
 
 
-def _training_data(dataset: Dataset, backbone: Backbone, seed: int) -> training.TrainingData:
+def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> training.TrainingData:
+    views = [
+        rung.params["views"]
+        for rung in decided.rungs
+        if "views" in rung.params and METHODS[rung.method].solver == "features"
+    ]
+    passes = len(dataset.samples) + len(dataset.test) + len(dataset.train) * (max(views, default=1) - 1)
     return training.TrainingData(
         train=dataset.train,
         val=dataset.val,
         task=TASKS[dataset.task],
         classes=dataset.classes,
         preprocess=backbone.info.preprocess,
-        store=FeatureStore(backbone, among=dataset.samples),
-        seed=seed,
+        store=FeatureStore(backbone, among=dataset.samples, passes=passes),
+        seed=decided.seed,
         refit="val" in dataset.made,
     )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from headstart._core.records import to_plain
 from headstart.adaptation import Adapted
 from headstart.features import View, views
 from headstart.heads.logistic import LinearHead
@@ -113,7 +114,9 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         temperature=temperature,
         seconds=time.monotonic() - started,
         ended="solved",
-        facts=_facts(paths, copies, refit=data.refit) | ({} if read is None else read.facts),
+        facts=_facts(paths, copies, refit=data.refit)
+        | ({} if read is None else read.facts)
+        | {"runtime": _runtime(data)},
         crossed=path.logits[path.chosen],
     )
 
@@ -121,6 +124,12 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
 def _scaled(problem: Problem, scaling: Scaling | None) -> Problem:
     """The problem on standardised features, where they are to be."""
     return problem if scaling is None else replace(problem, features=scaling(problem.features))
+
+
+def _runtime(data: TrainingData) -> dict[str, object]:
+    """Which runtime computed the features, how closely it agreed with eager float32, and why it was chosen."""
+    found = data.store.runtime
+    return {} if found is None else to_plain(found)
 
 
 def _facts(paths: dict[int, Path], copies: int, *, refit: bool) -> dict[str, object]:
