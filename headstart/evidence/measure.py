@@ -20,8 +20,8 @@ from headstart.features import FeatureStore
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
-_WORK = 300e9
-"""Floating-point operations for each of the twin and the other sizes: two to three seconds of two cores."""
+_SIZES_WORK, _TWIN_WORK = 300e9, 150e9
+"""Floating-point operations whose images are judged at other sizes, and by the twin: one to three seconds of two cores."""
 
 _GPU = 20  # times as much on a GPU
 _FEWEST = 100  # images, below which their answers would be lost in noise
@@ -127,15 +127,15 @@ class _Work:
             return False
         return True
 
-    def affordable(self) -> Probing:
-        """As many of the images as a part that a fit does not need may cost; the same on every machine of a kind."""
+    def affordable(self, work: float) -> Probing:
+        """As many of the images as that many operations compute; the same on every machine of a kind."""
         contract = self.backbone.info.preprocess
         where = next(self.backbone.module.parameters()).device
         blank = torch.zeros(1, 3, contract.height, contract.width, device=where)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.backbone.module.eval()(blank)
-        work = _WORK * (1 if compute.device().type == "cpu" else _GPU)
-        return self.probing.first(max(_FEWEST, int(work / max(1, counter.get_total_flops()))))
+        scale = 1 if compute.device().type == "cpu" else _GPU
+        return self.probing.first(max(_FEWEST, int(scale * work / max(1, counter.get_total_flops()))))
 
     def seconds(self) -> float:
         """Seconds per image of a frozen pass at the network's own size, measured once."""
@@ -160,7 +160,7 @@ def _sizes(work: _Work, found: depths.Found, short_sides: Sequence[int]) -> tupl
         work.skipped.append(f"No other input size: this network takes {own} pixels only.")
     if not found or not others or not work.wanted("other input sizes"):
         return ()
-    few = work.affordable()
+    few = work.affordable(_SIZES_WORK)
     judged = [(size, *sizes.probe_size(work.backbone, size, few, clock=work.clock)) for size in others]
     reference = correctness(found["output"][: len(few)], few)
     return sizes.size_probes([*judged, (own, reference, work.seconds())], own=own, images=len(few))
@@ -173,7 +173,7 @@ def _gains(work: _Work, found: depths.Found) -> tuple[DepthProbe, ...]:
         return plain
     if not work.wanted("the randomly initialised twin"):
         return plain
-    few = work.affordable()
+    few = work.affordable(_TWIN_WORK)
     blank = depths.twin_features(work.backbone, few, clock=work.clock)
     work.twin_images = len(few)
     return depths.with_gains(work.judged, few, found, blank)
