@@ -153,7 +153,10 @@ def stays_below(plan: Plan, rung: Rung, best: Climbed, data: TrainingData) -> st
     before = next((r.expected for r in plan.rungs if r.method == best.outcome.method), None)
     if plan.budget_seconds is None or rung.expected is None or before is None:
         return ""
-    reached = float(_scores(best.val_logits, data).mean())
+    scores = _scores(best.val_logits, data)
+    if best.crossed is not None:  # a few dozen validation images may all be right by luck
+        scores = np.concatenate([scores, _scores(best.crossed, data, train=True)])
+    reached = float(scores.mean())
     share = (rung.expected.accuracy - before.accuracy) / max(1 - before.accuracy, 1e-6)
     doubt = not_worth(
         share * (1 - reached),

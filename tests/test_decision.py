@@ -92,8 +92,11 @@ def test_few_close_images_begin_with_the_probe(backbone: Backbone) -> None:
         "feature extraction",
     )
     # Tuning, if it is planned at all, is announced as a doubtful rung: 60 validation images cannot show half a point.
+    assert len(made.rungs) > 1
     for rung in made.rungs[1:]:
+        assert rung.doubtful
         assert "Climbed only if" in rung.why
+        assert f"then, if that ends below its expectation, {rung.method}" in made.guide.therefore
 
 
 def test_few_far_images_begin_with_earlier_layers(backbone: Backbone) -> None:

@@ -254,6 +254,17 @@ def test_what_was_reached_counts_not_what_was_expected(model: Classifier) -> Non
     assert stays_below(plan, plan.rungs[1], climbed(model, right(20)), data(TRUTH)) == ""
 
 
+def test_luck_on_few_validation_images_is_seen_through(model: Classifier) -> None:
+    """All 40 validation images right, but half of 400 others not when cross-validated: (40 + 200) / 440 = 54.5 %."""
+    plan = rungs_of(0.8, 0.9, 60)
+    truth = TRUTH * 10
+    half = [label if n % 4 < 2 else 1 - label for n, label in enumerate(truth)]
+    lucky = climbed(model, right(40), crossed=half)
+    assert stays_below(plan, plan.rungs[1], lucky, data(TRUTH, train=truth)) == ""
+    reason = stays_below(plan, plan.rungs[1], climbed(model, right(40)), data(TRUTH, train=truth))
+    assert "has reached 100.0% and no gain is expected" in reason
+
+
 def test_a_gain_below_its_price_is_not_waited_for(model: Classifier) -> None:
     """Ten points in twenty minutes: worth it at a twentieth of a point a minute, not at one point a minute."""
     many = TRUTH * 25

@@ -20,8 +20,8 @@ from headstart.features import FeatureStore
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
-_WORK = 300e9
-"""Floating-point operations for each of the twin and the other sizes: two to three seconds of two cores."""
+_SIZES_WORK, _TWIN_WORK = 300e9, 150e9
+"""Floating-point operations whose images are judged at other sizes, and by the twin: one to three seconds of two cores."""
 
 _GPU = 20  # times as much on a GPU
 _FEWEST = 100  # images, below which their answers would be lost in noise
@@ -75,7 +75,7 @@ def measure(
     task = TASKS[facts.task]
     probing = choose_images(samples, task, classes=len(facts.classes), limit=asked.images, seed=asked.seed)
     look = match.look_at(probing.samples, clock_over=lambda: bool(watch.over))
-    work = _Work(backbone, probing, watch, asked)
+    work = _Work(backbone, samples, probing, watch, asked)
     distance = similarity.domain_distance(backbone, samples, seed=asked.seed, clock=watch)
     found: depths.Found = {}
     fault, learned = probing.fault, None
@@ -89,7 +89,7 @@ def measure(
         if learned is None:
             work.skipped.append("No learning curve: too few images to learn from parts of them.")
     costs = _cost(work)
-    tried = _sizes(work, found, [min(each.width, each.height) for each in samples])
+    tried = _sizes(work, found)
     probes = _gains(work, found)
     return Evidence(
         weights=backbone.info.name,
@@ -112,6 +112,7 @@ class _Work:
     """What the parts share, and what they have left away."""
 
     backbone: Backbone
+    samples: Sequence[Sample]
     probing: Probing
     clock: Clock
     options: Options
@@ -127,20 +128,26 @@ class _Work:
             return False
         return True
 
-    def affordable(self) -> Probing:
-        """As many of the images as a part that a fit does not need may cost; the same on every machine of a kind."""
+    def affordable(self, work: float) -> Probing:
+        """As many of the images as that many operations compute; the same on every machine of a kind."""
         contract = self.backbone.info.preprocess
         where = next(self.backbone.module.parameters()).device
         blank = torch.zeros(1, 3, contract.height, contract.width, device=where)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.backbone.module.eval()(blank)
-        work = _WORK * (1 if compute.device().type == "cpu" else _GPU)
-        return self.probing.first(max(_FEWEST, int(work / max(1, counter.get_total_flops()))))
+        scale = 1 if compute.device().type == "cpu" else _GPU
+        return self.probing.first(max(_FEWEST, int(scale * work / max(1, counter.get_total_flops()))))
 
     def seconds(self) -> float:
         """Seconds per image of a frozen pass at the network's own size, measured once."""
         if self.forward is None:
-            self.forward = sizes.seconds_of_pass(self.backbone, self.probing, clock=self.clock)
+            self.forward = sizes.seconds_of_pass(
+                self.backbone,
+                self.probing,
+                among=self.samples,
+                depths=depths.depth_names(self.backbone),
+                clock=self.clock,
+            )
         return self.forward
 
 
@@ -150,7 +157,8 @@ def _cost(work: _Work) -> Cost | None:
     return cost.measure_cost(work.backbone, work.probing.samples, forward=work.seconds())
 
 
-def _sizes(work: _Work, found: depths.Found, short_sides: Sequence[int]) -> tuple[SizeProbe, ...]:
+def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
+    short_sides = [min(each.width, each.height) for each in work.samples]
     own = work.backbone.info.preprocess.height
     tried = sizes.candidate_sizes(work.backbone.info.preprocess, short_sides)
     if work.options.sizes:
@@ -160,10 +168,16 @@ def _sizes(work: _Work, found: depths.Found, short_sides: Sequence[int]) -> tupl
         work.skipped.append(f"No other input size: this network takes {own} pixels only.")
     if not found or not others or not work.wanted("other input sizes"):
         return ()
-    few = work.affordable()
-    judged = [(size, *sizes.probe_size(work.backbone, size, few, clock=work.clock)) for size in others]
+    few = work.affordable(_SIZES_WORK)
+    contract = work.backbone.info.preprocess
+    engine = compute.choose(
+        work.backbone, work.samples, contract, depths=depths.depth_names(work.backbone)
+    ).chosen.engine
+    seconds = [share * work.seconds() for share in sizes.relative_costs(work.backbone, others, engine=engine)]
+    right = [sizes.probe_size(work.backbone, size, few, clock=work.clock) for size in others]
     reference = correctness(found["output"][: len(few)], few)
-    return sizes.size_probes([*judged, (own, reference, work.seconds())], own=own, images=len(few))
+    judged = [*zip(others, right, seconds, strict=True), (own, reference, work.seconds())]
+    return sizes.size_probes(judged, own=own, images=len(few))
 
 
 def _gains(work: _Work, found: depths.Found) -> tuple[DepthProbe, ...]:
@@ -173,7 +187,7 @@ def _gains(work: _Work, found: depths.Found) -> tuple[DepthProbe, ...]:
         return plain
     if not work.wanted("the randomly initialised twin"):
         return plain
-    few = work.affordable()
+    few = work.affordable(_TWIN_WORK)
     blank = depths.twin_features(work.backbone, few, clock=work.clock)
     work.twin_images = len(few)
     return depths.with_gains(work.judged, few, found, blank)

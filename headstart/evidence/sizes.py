@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from headstart import compute
 from headstart._core.clock import Clock
 from headstart.data.preprocess import Preprocess
+from headstart.data.records import Sample
 from headstart.evidence.probing import Floats, Probing, correctness, mean_and_error
 from headstart.evidence.records import SizeProbe
 from headstart.features import FeatureStore
@@ -25,6 +28,7 @@ LEAST_SIZE = 96
 _DETAIL = 0.75  # quantile of the images' short sides that should come through
 _CHEAPER = 0.7  # of the network's own size: half the work
 _WARM, _TIMED = 8, compute.BATCH  # images of the passes that warm up and that are timed
+_TURNS = 3
 
 
 def candidate_sizes(contract: Preprocess, short_sides: Sequence[int]) -> tuple[int, ...]:
@@ -77,8 +81,8 @@ def takes(backbone: Backbone, size: int) -> bool:
 
 def probe_size(
     backbone: Backbone, size: int, probing: Probing, *, clock: Clock | None = None
-) -> tuple[Floats | None, float]:
-    """Correctness (N,) of the probe on the network's output at that size, and seconds per image of a frozen pass.
+) -> Floats | None:
+    """Correctness (N,) of the probe on the network's output at that size; None where its features say nothing.
 
     Args:
         backbone: under its own contract.
@@ -89,10 +93,8 @@ def probe_size(
     Raises:
         Stopped: when somebody asked for an end.
     """
-    here = sized(backbone, size)
-    store = FeatureStore(here, among=probing.samples)
-    right = correctness(store.get(probing.samples, clock=clock), probing)
-    return right, seconds_of_pass(here, probing, clock=clock)
+    store = FeatureStore(sized(backbone, size), among=probing.samples)
+    return correctness(store.get(probing.samples, clock=clock), probing)
 
 
 def size_probes(
@@ -120,11 +122,57 @@ def size_probes(
     return tuple(out)
 
 
-def seconds_of_pass(backbone: Backbone, probing: Probing, *, clock: Clock | None = None) -> float:
-    """Seconds per image of reading, preparing and a frozen pass, in the runtime that serves these images."""
+def seconds_of_pass(
+    backbone: Backbone,
+    probing: Probing,
+    *,
+    among: Sequence[Sample],
+    depths: Sequence[str],
+    clock: Clock | None = None,
+) -> float:
+    """Seconds per image of reading, preparing and a frozen pass, in the runtime that serves these images.
+
+    Args:
+        backbone: under its own contract.
+        probing: images by which it is timed.
+        among: all images that will be asked for: their number decides on the runtime.
+        depths: read besides the output; with those that were read already nothing needs compiling.
+        clock: says when to end.
+
+    Raises:
+        Stopped: when somebody asked for an end.
+    """
     samples = probing.samples[:_TIMED]
-    network = compute.choose(backbone, probing.samples, backbone.info.preprocess)
+    network = compute.choose(backbone, among, backbone.info.preprocess, depths=depths)
     compute.run(network, samples[:_WARM], label="warming up", clock=clock)
     started = time.perf_counter()
     compute.run(network, samples, label="timing a pass", clock=clock)
     return (time.perf_counter() - started) / len(samples)
+
+
+def relative_costs(backbone: Backbone, sizes: Sequence[int], *, engine: str) -> tuple[float, ...]:
+    """What a frozen pass costs at each size, in units of one at the network's own.
+
+    All are timed in one runtime that needs no compiling: a size that few images were probed at would else be compared in
+    eager torch with another that was compiled. The best of three short runs each, in turn: a busy moment falls on all.
+
+    Args:
+        backbone: under its own contract.
+        sizes: of the input, pixels.
+        engine: name of the runtime that serves the images; one that compiles is replaced by the reference.
+    """
+    runtime = compute.REFERENCE if compute.ENGINES[engine].compiles else engine
+    tried = (backbone.info.preprocess.height, *sizes)
+    networks = [
+        compute.open_network(here, here.info.preprocess, engine=runtime)
+        for here in (sized(backbone, size) for size in tried)
+    ]
+    best = [math.inf] * len(tried)
+    for turn in range(1 + _TURNS):  # the first one warms up
+        for place, (size, network) in enumerate(zip(tried, networks, strict=True)):
+            blank = np.zeros((_WARM, size, size, 3), np.uint8)
+            started = time.perf_counter()
+            network(blank)
+            if turn:
+                best[place] = min(best[place], time.perf_counter() - started)
+    return tuple(each / best[0] for each in best[1:])

@@ -223,39 +223,45 @@ def as_rungs(chosen: list[Candidate], setting: Setting, wishes: Wishes) -> tuple
     """The rungs, each with the reason for its place."""
     out: list[Rung] = []
     for each in chosen:
+        doubt = _doubt(each, out, setting, wishes, challengers=len(chosen) - 1)
         out.append(
             Rung(
                 method=each.name,
                 params=asdict(each.suggestion.params),
-                why=_why(each, out, setting, wishes, challengers=len(chosen) - 1),
+                why=_why(each, wishes, first=not out, doubt=doubt),
                 expected=each.expected,
+                doubtful=bool(doubt),
             )
         )
     return tuple(out)
 
 
-def _why(
+def _doubt(
     candidate: Candidate, before: list[Rung], setting: Setting, wishes: Wishes, *, challengers: int
 ) -> str:
+    """Why the ladder will leave the rung out if those before it end as expected; empty where it will not."""
+    reached = max((r.expected.accuracy for r in before if r.expected is not None), default=None)
+    if reached is None or wishes.budget_seconds is None:
+        return ""
+    splits = setting.facts.splits
+    return not_worth(
+        candidate.expected.accuracy - reached,
+        accuracy=reached,
+        images=max(1, splits["val"].n if "val" in splits else setting.facts.n_train),
+        candidates=challengers,
+        seconds=candidate.expected.seconds,
+        prefer=wishes.prefer,
+    )
+
+
+def _why(candidate: Candidate, wishes: Wishes, *, first: bool, doubt: str) -> str:
     if wishes.method != "auto":
         return "asked for"
     found = candidate.expected
     time = "" if found.seconds is None else f", about {told_seconds(found.seconds)}"
-    hope = f"expected {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}){time}"
-    because = "; ".join(found.because)
-    reached = max((r.expected.accuracy for r in before if r.expected is not None), default=None)
-    if reached is None:
-        return f"{hope}: {because}. The floor that every costlier method must beat"
-    doubt = not_worth(
-        found.accuracy - reached,
-        accuracy=reached,
-        images=max(
-            1, setting.facts.splits["val"].n if "val" in setting.facts.splits else setting.facts.n_train
-        ),
-        candidates=challengers,
-        seconds=found.seconds,
-        prefer=wishes.prefer,
-    )
-    if doubt and wishes.budget_seconds is not None:
-        return f"{hope}: {because}. Climbed only if the rung before ends below its expectation: {doubt}"
-    return f"{hope}: {because}. Kept only if the validation images say so"
+    hope = f"expected {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}){time}: {'; '.join(found.because)}"
+    if first:
+        return f"{hope}. The floor that every costlier method must beat"
+    if doubt:
+        return f"{hope}. Climbed only if the rung before ends below its expectation: {doubt}"
+    return f"{hope}. Kept only if the validation images say so"

@@ -84,14 +84,14 @@ def _told_depths(output: DepthProbe, best: DepthProbe) -> list[str]:
 
 
 def _therefore(rungs: tuple[Rung, ...]) -> str:
-    steps = []
+    out = ""
     for rung in rungs:
-        if rung.expected is not None:
-            found = rung.expected
-            steps.append(
-                f"{rung.method} (expected {found.accuracy:.1%}, {found.low:.1%} to {found.high:.1%} on the test images)"
-            )
-    return ", then ".join(steps)
+        found = rung.expected
+        if found is not None:
+            doubt = " if that ends below its expectation," if rung.doubtful else ""
+            out += f"; then,{doubt} " if out and doubt else "; then " if out else ""
+            out += f"{rung.method} (expected {found.accuracy:.1%}, {found.low:.1%} to {found.high:.1%} on the test images)"
+    return out
 
 
 def _on_scale(distances: dict[str, float], weights: str) -> float:

@@ -55,12 +55,15 @@ class Rung:
 
     Attributes:
         expected: None where nothing was measured.
+        doubtful: whether it will be climbed only if the rung before ends below its expectation. It explains: the ladder
+            decides anew with what was reached.
     """
 
     method: str
     params: dict[str, Any]
     why: str
     expected: Expected | None = None
+    doubtful: bool = False
 
 
 @record

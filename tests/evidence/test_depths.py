@@ -125,7 +125,7 @@ def test_satellite_scenes_are_best_read_before_the_last_layer(test_data: Path) -
     """The paired interval between the best single depth and the network's own output excludes zero."""
     dataset = data.load(str(test_data / "rsscn7-satellite"), data.LoadOptions())
     backbone = weights.load("bundled:efficientnet_lite0")
-    images = choose_images(dataset.train, TASKS["classify"], classes=7, limit=300, seed=0)
+    images = choose_images(dataset.train, TASKS["classify"], classes=7, limit=400, seed=0)
     found = FeatureStore(backbone).get_depths(images.samples, depth_names(backbone))
     judged = [each for each in judge_depths(backbone, images, found) if len(each.names) == 1]
     output = next(each for each in judged if each.names == ("output",))
