@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -215,8 +216,9 @@ def _fit(bench: Bench, folder: Path, cache: Path) -> Answer:
     planned = (out / "plan.json").stat().st_mtime
     evaluated = (out / "evaluation.json").stat().st_mtime
     stages = {
-        "import, weights, plan": planned - began - spent["scan"],
+        "import, weights, plan": planned - began - spent["scan"] - spent.get("measure", 0.0),
         "scan": spent["scan"],
+        "measure": spent.get("measure", 0.0),
         "climb": spent["climb"],
         "evaluate": evaluated - planned - spent["climb"],
         "report": ended - evaluated,
@@ -361,7 +363,7 @@ def large(bench: Bench) -> Answer:
 
 def cache(bench: Bench) -> Answer:
     """Processes that share a cache, some of them killed: nothing corrupt, nothing lost that a finished one had."""
-    sizes, dice = bench.sizes, random.Random(0)
+    sizes = bench.sizes
     folder = bench.fresh("images")
     count = inputs.replicate(bench.data, folder, copies=sizes.copies, limit=sizes.feature_images)
     common: Answer = {"folder": str(folder), "name": NAME}
@@ -373,15 +375,13 @@ def cache(bench: Bench) -> Answer:
         start(role("ours", "share", **common, first=first, count=part), cache=shared, folder=bench.work)
         for first in firsts
     ]
-    killed = set()
-    for victim in dice.sample(range(sizes.processes), sizes.killed):
-        _wait_for(running[victim], "computing")
-        time.sleep(dice.uniform(0, sizes.kill_within))
-        if running[victim].poll() is None:
-            running[victim].send_signal(signal.SIGKILL)
-            running[victim].wait()
-            killed.add(victim)
-    finished = {turn: finish(process) for turn, process in enumerate(running) if turn not in killed}
+    try:
+        killed = _kill_some(running, sizes, random.Random(0))
+        finished = {turn: finish(process) for turn, process in enumerate(running) if turn not in killed}
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
     afterwards = {
         turn: bench.ours("share", cache=shared, **common, first=firsts[turn], count=part) for turn in finished
     }
@@ -400,6 +400,19 @@ def cache(bench: Bench) -> Answer:
         "cosine_min": float(alike.min()),
     }
     return {"rows": [], "facts": facts, "runs": {"finished": list(finished.values())}}
+
+
+def _kill_some(running: list[subprocess.Popen[str]], sizes: Sizes, dice: random.Random) -> set[int]:
+    """Which processes were killed, at random moments while they computed; those that had ended before are not among them."""
+    killed = set()
+    for victim in dice.sample(range(len(running)), sizes.killed):
+        _wait_for(running[victim], "computing")
+        time.sleep(dice.uniform(0, sizes.kill_within))
+        if running[victim].poll() is None:
+            running[victim].send_signal(signal.SIGKILL)
+            running[victim].wait()
+            killed.add(victim)
+    return killed
 
 
 def _wait_for(process: Any, word: str) -> None:

@@ -34,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go
     with tempfile.TemporaryDirectory(prefix="headstart-bench-", dir=options.work or None) as folder:
         bench = _open(options, Path(folder).resolve())
+        if fault := _fault(bench):
+            print(fault, file=sys.stderr)
+            return 2
         settings = json.loads(
             json.dumps({"data": bench.data.name, "quick": options.quick} | asdict(bench.sizes))
         )
@@ -75,6 +78,17 @@ def _open(options: argparse.Namespace, work: Path) -> Bench:
     data = Path(options.data).resolve() if options.data else inputs.default_data(work)
     peers = Path(options.peers).resolve() if options.peers else None
     return Bench(data, work, QUICK if options.quick else FULL, peers)
+
+
+def _fault(bench: Bench) -> str:
+    """What is wrong with the folders that were named, or an empty string."""
+    if bench.peers and not bench.peers.is_dir():
+        return f"--peers: there is no folder {bench.peers}."
+    try:
+        inputs.photos(bench.data)
+    except ValueError as error:
+        return f"--data: {error}"
+    return ""
 
 
 def _kept(file: Path, settings: Answer) -> bool:

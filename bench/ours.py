@@ -129,7 +129,7 @@ def step(*, name: str, batch: int, seconds: float, classes: int = 10) -> Answer:
     from headstart.adaptation import adapt
     from headstart.methods.full import FullParams
     from headstart.planning import Rung
-    from headstart.training.engine import Engine, default_micro, native_bfloat16
+    from headstart.training.engine import Engine, default_micro
     from headstart.training.feed import Pixels
     from headstart.training.folding import twin_of
     from headstart.training.gradient import Loop
@@ -146,7 +146,7 @@ def step(*, name: str, batch: int, seconds: float, classes: int = 10) -> Answer:
     engine = Engine(
         twin=twin_of(model, (height, width)),
         device=device,
-        lower=torch.bfloat16 if native_bfloat16(device) else None,
+        lower=torch.bfloat16 if compute.native_bfloat16(device) else None,
         micro=default_micro(device, batch, moving=False, stored=False),
         moving=False,
     )
@@ -159,6 +159,7 @@ def step(*, name: str, batch: int, seconds: float, classes: int = 10) -> Answer:
         weights=None,
         per_epoch=10**6,
         steps=10**6,
+        anchor=None,
     )
     engine.network.train()
     rows = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
@@ -203,7 +204,7 @@ def epochs(*, folder: str, name: str, method: str, count: int, work: str) -> Ans
     dataset = data.load(folder)
     given = {"epochs": count, "patience": count}
     wishes = planning.Wishes(method=method, budget_seconds=None, seed=0, given=given)
-    plan = planning.make_plan(data.describe(dataset, folder), backbone, wishes)
+    plan = planning.make_plan(data.describe(dataset, folder), None, backbone=backbone, wishes=wishes)
     held = TrainingData(
         train=dataset.train,
         val=dataset.val,
@@ -242,7 +243,7 @@ def _timed_epochs(adapted: Adapted, held: TrainingData, work: Path) -> Answer:
 
 def heads(*, rows: int, width: int, classes: int, folds: int, seed: int, strengths: int) -> Answer:
     """Seconds of the whole regularisation path with all its folds, and the held-out accuracy of its best head."""
-    from headstart.training.probe import STRENGTHS, Problem, walk
+    from headstart.heads.probe import STRENGTHS, Problem, walk
 
     values, truth = head_data(rows=rows, width=width, classes=classes, seed=seed)
     problem = Problem(values, truth, np.arange(rows), classes, None)

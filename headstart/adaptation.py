@@ -16,7 +16,8 @@ from headstart._core.seed import derive
 from headstart.methods import METHODS, Applied, Group, Method
 from headstart.planning import Rung
 from headstart.tasks import Classifier
-from headstart.weights import Backbone
+from headstart.weights import Backbone, blank
+from headstart.weights.records import Stage
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Adapted:
         model: a copy of its own; the backbone stays as it was.
         applied: which part moves how.
         before: hash of each group's parameters and of its buffers, taken before training.
+        stages: the backbone's parts.
     """
 
     method: Method
@@ -34,6 +36,7 @@ class Adapted:
     model: Classifier
     applied: Applied
     before: dict[str, tuple[str, str]]
+    stages: tuple[Stage, ...]
 
 
 @record
@@ -86,11 +89,21 @@ def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int) -> Adapted
         model = Classifier(copy.deepcopy(backbone.module), backbone.width, classes)
     applied = method.apply(backbone, model, params)
     _check_cover(model, applied)
+    if applied.restart:
+        fresh = blank(backbone.info.arch, seed=derive(seed, rung.method, "body"))
+        model.body.load_state_dict(fresh.module.state_dict())
     trains = {name for group in applied.groups if group.trains for name in group.parameters}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trains)
     model.held = applied.held
-    return Adapted(method=method, params=params, model=model, applied=applied, before=_hashes(model, applied))
+    return Adapted(
+        method=method,
+        params=params,
+        model=model,
+        applied=applied,
+        before=_hashes(model, applied),
+        stages=backbone.stages,
+    )
 
 
 def settle(adapted: Adapted, trained: Classifier) -> Ledger:

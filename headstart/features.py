@@ -104,7 +104,12 @@ class FeatureStore:
         return next((network.chosen for network in self._networks.values()), None)
 
     def get_depths(
-        self, samples: Sequence[Sample], depths: Sequence[str], *, clock: Clock | None = None
+        self,
+        samples: Sequence[Sample],
+        depths: Sequence[str],
+        *,
+        clock: Clock | None = None,
+        view: View | None = None,
     ) -> dict[str, Features]:
         """Pooled features as `output`, and for each depth the mean and deviation (N, 2 * C) of its channels, in one pass.
 
@@ -112,13 +117,14 @@ class FeatureStore:
             samples: scanned ones.
             depths: dotted names of modules: `Stage.output` of the backbone's stages.
             clock: says when to end.
+            view: which changed copy of each image is meant; None: the image as the contract shows it.
 
         Raises:
             Stopped: when somebody asked for an end; what was computed is kept.
             BadInput: for a sample without a digest.
             BadOption: for an unknown depth.
         """
-        return self._fill(samples, self._pass(samples, tuple(depths), None), clock)
+        return self._fill(samples, self._pass(samples, tuple(depths), view), clock)
 
     def _fill(self, samples: Sequence[Sample], through: _Pass, clock: Clock | None) -> dict[str, Features]:
         keys = row_keys(sample.digest for sample in samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -18,13 +18,13 @@ from headstart._core.errors import BadInput, BadPlan
 from headstart._core.records import record
 from headstart._core.seed import generator
 from headstart.adaptation import Adapted, Ledger, adapt, settle
-from headstart.planning import Plan, Rung
+from headstart.planning import Plan, Rung, confidence, not_worth
 from headstart.tasks import Classifier
 from headstart.training import Event, FitResult, Pace, TrainingData
 from headstart.weights import Backbone
 
-CONFIDENCE = 0.9
-"""How sure a costlier rung must be of its gain on the validation images to replace a cheaper one (paired bootstrap)."""
+FEW = 500
+"""Below this many training images, methods that cross-validate are compared on those images too, not on few others alone."""
 
 _REPEATS = 2000
 
@@ -39,6 +39,7 @@ class Outcome:
         kept: whether it was the best so far when it ended.
         reason: in words.
         facts: what the method found out on the way.
+        metrics: on the validation images.
     """
 
     method: str
@@ -49,15 +50,23 @@ class Outcome:
     ended: str
     facts: dict[str, object]
     ledger: Ledger
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Climbed:
-    """A rung's network with its answers on the validation images (N, classes) and its outcome."""
+    """A rung's network with its outcome.
+
+    Attributes:
+        val_logits: its answers on the validation images (N, classes).
+        crossed: cross-validated answers on the training images (N, classes), each by a head that did not see the image;
+            None where the method does not cross-validate.
+    """
 
     outcome: Outcome
     model: Classifier
     val_logits: NDArray[np.float64]
+    crossed: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class Climb:
 def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
     """Events and every new best on the way; at the end all rungs that were climbed, the best first.
 
-    The budget never stops the first rung: before it ends there is nothing to keep.
+    The budget never stops the first rung: before it ends there is nothing to keep. A later rung of which too little is
+    expected, after what the best so far has reached, is not climbed, unless there is no budget.
 
     Raises:
         compute.Stopped: when somebody asked to stop before the first rung had ended.
@@ -94,6 +104,9 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
             yield Event(event="note", rung=rung.method, reason=f"not climbed: {reason}")
             continue
         found = _reload(task, rung)
+        if found is None and best is not None and (reason := stays_below(task.plan, rung, best, task.data)):
+            yield Event(event="note", rung=rung.method, reason=f"not climbed: {reason}")
+            continue
         if found is None:
             yield Event(event="rung_start", rung=rung.method, reason=rung.why)
             try:
@@ -127,7 +140,40 @@ def rung_end(outcome: Outcome) -> Event:
         seconds=outcome.seconds,
         kept=outcome.kept,
         reason=outcome.reason,
+        metrics=outcome.metrics,
     )
+
+
+def stays_below(plan: Plan, rung: Rung, best: Climbed, data: TrainingData) -> str:
+    """Why this rung is not worth its climb after what the best so far has reached, or an empty string.
+
+    What the plan expected is a share of the errors that the rung removes; the errors are now known better than by the plan.
+    Without a budget, and where nothing was expected, every rung is climbed.
+    """
+    before = next((r.expected for r in plan.rungs if r.method == best.outcome.method), None)
+    if plan.budget_seconds is None or rung.expected is None or before is None:
+        return ""
+    scores = _scores(best.val_logits, data)
+    if best.crossed is not None:  # a few dozen validation images may all be right by luck
+        scores = np.concatenate([scores, _scores(best.crossed, data, train=True)])
+    reached = float(scores.mean())
+    share = (rung.expected.accuracy - before.accuracy) / max(1 - before.accuracy, 1e-6)
+    doubt = not_worth(
+        share * (1 - reached),
+        accuracy=reached,
+        images=len(data.val),
+        candidates=len(plan.rungs) - 1,
+        seconds=rung.expected.seconds,
+        prefer=plan.prefer,
+    )
+    name = best.outcome.method
+    return f"{name} has reached {reached:.1%} and {doubt}: the cheaper one stays" if doubt else ""
+
+
+def _scores(logits: NDArray[np.floating], data: TrainingData, *, train: bool = False) -> NDArray[np.float64]:
+    """How right the answers are on each validation (or training) image, in [0, 1]."""
+    targets = data.task.targets(data.train if train else data.val, len(data.classes))
+    return np.asarray(data.task.correctness(logits, targets), np.float64)
 
 
 def _climb_rung(
@@ -137,23 +183,42 @@ def _climb_rung(
     folder = task.folder / rung.method
     clock = task.clock.without_budget() if first else task.clock
     result = yield from training.fit(adapted, task.data, Pace(clock=clock, folder=folder, every=task.every))
-    kept, reason = judge(result, best, task.data)
-    return _save(folder, adapted, result, kept=kept, reason=reason)
+    kept, reason = judge(result, best, task.data, candidates=len(task.plan.rungs) - 1)
+    return _save(folder, adapted, result, kept=kept, reason=reason, data=task.data)
 
 
-def judge(result: FitResult, best: Climbed | None, data: TrainingData) -> tuple[bool, str]:
-    """Whether the validation images say that this rung is better than the best so far, and the reason in words."""
-    targets = data.task.targets(data.val, len(data.classes))
-    scores = data.task.correctness(result.val_logits, targets)
-    own = f"{data.task.primary} {scores.mean():.1%} on {len(scores)} validation images"
+def judge(
+    result: FitResult, best: Climbed | None, data: TrainingData, *, candidates: int = 1
+) -> tuple[bool, str]:
+    """Whether the images that no weights were fitted to say that this rung is better than the best so far, and the reason.
+
+    Those are the validation images; with few training images, and two methods that cross-validate, also the training
+    images, each judged by a head that did not see it: a few dozen validation images alone decide little.
+
+    Args:
+        result: of this rung.
+        best: so far; None before there is one.
+        data: with the validation images.
+        candidates: costlier rungs that have a try; the more, the surer each must be.
+    """
+    scores = _scores(result.val_logits, data)
+    what = f"{len(scores)} validation images"
     if best is None:
-        return True, f"the first usable model: {own}"
-    other = data.task.correctness(best.val_logits, targets)
-    sure = chance_of_gain(scores - other, seed=data.seed)
-    against = f"{own} against {other.mean():.1%} for {best.outcome.method}; chance of a true gain {sure:.0%}"
-    if sure >= CONFIDENCE:
+        return True, f"the first usable model: {data.task.primary} {scores.mean():.1%} on {what}"
+    other = _scores(best.val_logits, data)
+    if result.crossed is not None and best.crossed is not None and len(data.train) < FEW:
+        scores = np.concatenate([scores, _scores(result.crossed, data, train=True)])
+        other = np.concatenate([other, _scores(best.crossed, data, train=True)])
+        what += f" and {len(data.train)} cross-validated training images"
+    sure, asked = chance_of_gain(scores - other, seed=data.seed), confidence(candidates)
+    against = (
+        f"{data.task.primary} {scores.mean():.1%} on {what} against {other.mean():.1%} for {best.outcome.method}; "
+        f"chance of a true gain {sure:.0%}"
+    )
+    if sure >= asked:
         return True, against
-    return False, f"{against}, below {CONFIDENCE:.0%}: {best.outcome.method} stays"
+    tries = f" (asked of each of {candidates} rungs)" if candidates > 1 else ""
+    return False, f"{against}, below {asked:.0%}{tries}: {best.outcome.method} stays"
 
 
 def chance_of_gain(differences: NDArray[np.floating], *, seed: int) -> float:
@@ -164,7 +229,9 @@ def chance_of_gain(differences: NDArray[np.floating], *, seed: int) -> float:
     return float((means > 0).mean() + 0.5 * (means == 0).mean())
 
 
-def _save(folder: Path, adapted: Adapted, result: FitResult, *, kept: bool, reason: str) -> Climbed:
+def _save(
+    folder: Path, adapted: Adapted, result: FitResult, *, kept: bool, reason: str, data: TrainingData
+) -> Climbed:
     """Write the rung's network, answers and outcome; the outcome last, so that its presence means all is there."""
     outcome = Outcome(
         method=result.method,
@@ -175,14 +242,22 @@ def _save(folder: Path, adapted: Adapted, result: FitResult, *, kept: bool, reas
         ended=result.ended,
         facts=result.facts,
         ledger=settle(adapted, result.model),
+        metrics={data.task.primary: float(_scores(result.val_logits, data).mean())},
     )
     state = {name: value.contiguous() for name, value in result.model.state_dict().items()}
     # A stream, not a path: only then does torch's error tell that the disk is full.
     with files.atomic(folder / "model.pt") as temporary, temporary.open("wb") as stream:
-        torch.save({"model": state, "val_logits": torch.from_numpy(result.val_logits)}, stream)
+        depths = result.model.depths if isinstance(result.model, compute.DepthClassifier) else None
+        content = {
+            "model": state,
+            "val_logits": torch.from_numpy(result.val_logits),
+            "crossed": None if result.crossed is None else torch.from_numpy(result.crossed),
+            "depths": records.to_plain(depths) if depths else None,
+        }
+        torch.save(content, stream)
     records.save(folder / "outcome.json", outcome)
     (folder / training.CHECKPOINT).unlink(missing_ok=True)
-    return Climbed(outcome=outcome, model=result.model, val_logits=result.val_logits)
+    return Climbed(outcome=outcome, model=result.model, val_logits=result.val_logits, crossed=result.crossed)
 
 
 def _reload(task: Climb, rung: Rung) -> Climbed | None:
@@ -199,5 +274,14 @@ def _reload(task: Climb, rung: Rung) -> Climbed | None:
             hint=f"Delete the folder {folder}; the rung then starts anew.",
         ) from error
     model = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed).model
+    if content["depths"] is not None:
+        depths = records.from_plain(compute.Depths, content["depths"], where=str(folder / "model.pt"))
+        model = compute.at_depths(model, depths, width=content["model"]["head.weight"].shape[1])
     model.load_state_dict(content["model"])
-    return Climbed(outcome=outcome, model=model.eval(), val_logits=content["val_logits"].numpy())
+    crossed = content["crossed"]
+    return Climbed(
+        outcome=outcome,
+        model=model.eval(),
+        val_logits=content["val_logits"].numpy(),
+        crossed=None if crossed is None else crossed.numpy(),
+    )

@@ -156,6 +156,17 @@ def test_an_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "haeds" in capsys.readouterr().err
 
 
+def test_folders_that_are_not_there_are_refused(photos: Path, tmp_path: Path) -> None:
+    for asked, told in (
+        (["--data", str(tmp_path / "none")], "no JPEG"),
+        (["--data", str(photos), "--peers", "nowhere"], "nowhere"),
+    ):
+        done = run(["--only", "heads", *asked, "--out", str(tmp_path / "out")])
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_operations_are_counted_as_published() -> None:
     """ResNet-50 has 4.1e9 multiplications and additions (He et al. 2015 state 3.8e9 for the slower-striding first form)."""
     assert gpu.flops("resnet50") / 2 == pytest.approx(4.09e9, rel=0.01)

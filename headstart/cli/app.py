@@ -28,6 +28,7 @@ COMMANDS: Table[Command] = Table(
             "headstart.cli.fit:fit", "From a folder of images to a tested, explained, saved model."
         ),
         "plan": Command("headstart.cli.plan:plan", "Print what fit would do, and why."),
+        "rank": Command("headstart.cli.rank:rank", "Which pretrained weights suit your images, and why."),
         "predict": Command("headstart.cli.predict:predict", "Classify images with a fitted model."),
         "evaluate": Command("headstart.cli.evaluate:evaluate", "Measure a fitted model on labelled images."),
         "audit": Command(

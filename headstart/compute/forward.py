@@ -17,6 +17,8 @@ from headstart.pixels import batches, in_order, normalise, read_pixels
 
 BATCH = 32
 
+_AMPERE = 8  # first generation of NVIDIA's chips with bfloat16 arithmetic
+
 
 class Stopped(Exception):
     """Raised between two batches when the clock says so; what was computed is of no use alone."""
@@ -29,6 +31,15 @@ def device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the chip computes in bfloat16 itself; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= _AMPERE
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
 
 
 def forward(

@@ -14,6 +14,8 @@ from headstart._core.errors import BadOption
 from headstart.data.preprocess import Preprocess
 from headstart.pixels import normalise
 
+_FLAT = 1e-20  # variance of a channel that is the same everywhere
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -69,7 +71,8 @@ def summary(output: Tensor, reading: Reading) -> Tensor:
         places = output.flatten(1, 2) if reading.layout == "map-last" else output[:, reading.skip :]
         axis = 1
     mean = places.mean(axis, keepdim=True)
-    deviation = (places - mean).square().mean(axis).sqrt()
+    # The root's slope at 0 is infinite: a channel that is the same everywhere would make every gradient NaN.
+    deviation = (places - mean).square().mean(axis).clamp_min(_FLAT).sqrt()
     return torch.cat([mean.squeeze(axis), deviation], 1)
 
 

@@ -22,6 +22,7 @@ from headstart._core.check import existing
 from headstart._core.errors import BadInput, NotFitted
 from headstart._core.files import atomic, sha256_bytes
 from headstart._core.records import record
+from headstart.compute import DepthClassifier, Depths, at_depths, trimmed
 from headstart.data.handed import Images, as_sources
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
@@ -46,11 +47,12 @@ class Manifest:
         task: a name of `TASKS`.
         classes: names in output order.
         arch: architecture name, as in `WeightsInfo`.
-        width: size of the pooled features that the head reads.
+        width: size of the features that the head reads.
         preprocess: the contract of the model's input.
         temperature: > 0; logits are divided by it before the activation.
         weights: the pretrained checkpoint that the model started from, with its licence.
         method: name of the transfer method.
+        depths: where in the network the head reads and what is cut off behind; None: the network's own pooled output.
         metrics: test metrics, name -> value and interval, as in `evaluation.json`; empty until evaluated.
         versions: package -> version at the time of saving; filled in by `save_bundle` if empty.
         machine: what it was saved on; filled in by `save_bundle` if empty.
@@ -67,6 +69,7 @@ class Manifest:
     weights: WeightsInfo
     method: str
     temperature: float = 1.0
+    depths: Depths | None = None
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     machine: str = ""
@@ -175,6 +178,10 @@ def save_bundle(folder: Path, model: Classifier, manifest: Manifest) -> Manifest
             f"The model has {model.head.out_features} outputs, the manifest {len(manifest.classes)} classes.",
             hint="Give the manifest the classes in the order of the model's outputs.",
         )
+    read = None
+    if isinstance(model, DepthClassifier):
+        model = trimmed(model, manifest.preprocess)
+        read = model.depths
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
     }
@@ -182,6 +189,8 @@ def save_bundle(folder: Path, model: Classifier, manifest: Manifest) -> Manifest
     digest = sha256_bytes(content)
     complete = replace(
         manifest,
+        width=model.head.in_features,
+        depths=read,
         versions=manifest.versions or versions(),
         machine=manifest.machine or machine(),
         created=manifest.created or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -268,11 +277,15 @@ def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) ->
     body = blank(manifest.arch)
     model = Classifier(body.module, body.width, len(manifest.classes))
     try:
+        if manifest.depths is not None:
+            model = at_depths(model, manifest.depths, width=manifest.width)
         model.load_state_dict(dict(tensors))
     except (
-        RuntimeError
-    ) as error:  # PyTorch's only word for tensors that are missing, left over or of another shape
-        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        RuntimeError,
+        AttributeError,
+    ) as error:  # PyTorch's words for tensors that are missing, left over or of another shape, and for missing modules
+        lines = str(error).splitlines()
+        reason = "; ".join(line.strip() for line in lines[1:4] or lines)
         what = f"{manifest.arch} with {len(manifest.classes)} classes"
         raise BadInput(
             f"The tensors in {folder} do not fit {what}: {reason}",

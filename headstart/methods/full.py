@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from headstart._core.check import in_range, one_of
@@ -10,6 +11,7 @@ from headstart.data.records import DatasetFacts
 from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -42,6 +44,8 @@ class FullParams:
             once on the training images, then held).
         class_weights: `none`, `auto` (inverse to frequency) or `name=weight,…`.
         head_start: `probe` (the linear probe's solution) or `random`.
+        l2sp: pull of the pretrained weights towards where they started (L2-SP), in units of `weight_decay`; 0: none.
+        mixup: images and labels are blended in pairs, the blend drawn from Beta(mixup, mixup); 0: they are not.
     """
 
     epochs: int = 15
@@ -59,6 +63,8 @@ class FullParams:
     batchnorm: str = "frozen"
     class_weights: str = "none"
     head_start: str = "probe"
+    l2sp: float = 0.0
+    mixup: float = 0.0
 
 
 def check(params: FullParams) -> None:
@@ -78,10 +84,15 @@ def check(params: FullParams) -> None:
     in_range("--warmup", params.warmup, low=0, high=1)
     in_range("--label-smoothing", params.label_smoothing, low=0, high=0.9)
     in_range("--patience", params.patience, low=1, high=10_000)
+    in_range("--l2sp", params.l2sp, low=0, high=1_000)
+    in_range("--mixup", params.mixup, low=0, high=10)
 
 
-def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
+def suggest(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
     """Epochs, batch size, augmentation and the treatment of BatchNorm from the size of the training split."""
+    del evidence
     return resolve(FullParams, facts, backbone, given)
 
 
@@ -131,21 +142,21 @@ def apply(backbone: Backbone, model: Classifier, params: FullParams) -> Applied:
     """A learning-rate group for each stage, falling towards the input, and the head ahead of them all."""
     norms = tuple(f"body.{name}" for name in backbone.norms)
     return Applied(
-        groups=tuning_groups(backbone, model, params, frozen=0),
+        groups=tuning_groups(backbone, model, params),
         held=() if params.batchnorm == "tuned" else norms,
         reestimate=norms if params.batchnorm == "re-estimated" else (),
     )
 
 
 def tuning_groups(
-    backbone: Backbone, model: Classifier, params: FullParams, *, frozen: int
+    backbone: Backbone, model: Classifier, params: FullParams, *, tuned: Collection[str] | None = None
 ) -> tuple[Group, ...]:
-    """The groups of all stages, the first `frozen` of which do not move, and of the head."""
+    """The groups of all stages, of which only those named in `tuned` move (None: all), and of the head."""
     stages = backbone_groups(backbone, model)
     norms = {f"body.{name}" for name in backbone.norms}
     groups = []
     for number, (name, parameters, buffers) in enumerate(stages):
-        trains = number >= frozen
+        trains = tuned is None or name in tuned
         follows = trains and params.batchnorm != "frozen"
         depth = len(stages) - 1 - number
         groups.append(

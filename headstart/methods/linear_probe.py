@@ -10,6 +10,7 @@ from headstart.data.records import DatasetFacts
 from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -38,13 +39,15 @@ def check(params: LinearProbeParams) -> None:
     in_range("--views", params.views, low=1, high=64)
 
 
-def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
+def suggest(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
     """Fewer folds where a class is too small for five.
 
     One view of each image unless more are asked for: five cost five passes. Cross-validated inside training splits (Lite0)
     they gained 2.1 +- 0.6 points on 630 satellite scenes and 0.1 +- 0.2 on 244 photos of insects.
     """
-    del backbone
+    del evidence, backbone
     smallest = min(facts.splits["train"].per_class.values())
     folds = max(2, min(5, smallest))
     why = (
@@ -92,4 +95,5 @@ METHOD = Method(
     check=check,
     suggest=suggest,
     apply=apply,
+    expects="output",
 )

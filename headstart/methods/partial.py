@@ -11,6 +11,7 @@ from headstart.methods import full
 from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -36,9 +37,12 @@ def check(params: PartialParams) -> None:
     in_range("--views", params.views, low=1, high=1_000)
 
 
-def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> Suggestion | Decline:
+def suggest(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
     """As for full fine-tuning; a network without that many stages declines."""
-    answer = full.resolve(PartialParams, facts, backbone, given)
+    count, told = tuned_stages(evidence, backbone)
+    answer = full.resolve(PartialParams, facts, backbone, {"unfreeze": count} | given)
     if isinstance(answer, Decline):
         return answer
     stages = len(backbone.stages)
@@ -49,11 +53,33 @@ def suggest(facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]) -> S
         )
         return Decline(reason=reason)
     tuned = [stage.name for stage in backbone.stages[-answer.params.unfreeze :]]
-    why = (
-        "asked for" if "unfreeze" in given else "late layers are the ones most bound to the source's classes"
+    choice = Choice(
+        what="tuned stages", value=", ".join(tuned), why="asked for" if "unfreeze" in given else told
     )
-    choice = Choice(what="tuned stages", value=", ".join(tuned), why=why)
     return Suggestion(params=answer.params, choices=(choice, *answer.choices))
+
+
+def tuned_stages(evidence: Evidence | None, backbone: Backbone) -> tuple[int, str]:
+    """How many of the last stages to tune, and why: those behind the depth at which the features stop getting better.
+
+    A depth counts as better than all before it if it is so by more than its standard error. At least two stages are tuned
+    (one alone changes little) and at least one stays frozen.
+    """
+    names = [stage.name for stage in backbone.stages]
+    probes = [probe for probe in evidence.depths if probe.name in names] if evidence is not None else []
+    least, most = PartialParams.unfreeze, len(names) - 1
+    if not probes:
+        return least, "late layers are the ones most bound to the source's classes"
+    best = probes[0]
+    for probe in probes[1:]:
+        if probe.accuracy - probe.error > best.accuracy:
+            best = probe
+    count = min(max(len(names) - 1 - names.index(best.name), least), max(most, 1))
+    last = probes[-1]
+    grows = f"features get better up to {best.name} ({best.accuracy:.1%})"
+    if best.name == last.name:
+        return count, f"{grows}, the last: only what is most bound to the source's classes is tuned"
+    return count, f"{grows} and no further ({last.accuracy:.1%} at {last.name}): what lies behind is tuned"
 
 
 def apply(backbone: Backbone, model: Classifier, params: PartialParams) -> Applied:
@@ -64,7 +90,7 @@ def apply(backbone: Backbone, model: Classifier, params: PartialParams) -> Appli
     norms = tuple(f"body.{name}" for name in backbone.norms if name in inside)
     still = tuple(f"body.{module}" for stage in prefix for module in stage.modules)
     return Applied(
-        groups=full.tuning_groups(backbone, model, params, frozen=frozen),
+        groups=full.tuning_groups(backbone, model, params, tuned={stage.name for stage in suffix}),
         held=still if params.batchnorm == "tuned" else (*still, *norms),
         reestimate=norms if params.batchnorm == "re-estimated" else (),
         boundary=f"body.{prefix[-1].output}",
@@ -79,4 +105,6 @@ METHOD = Method(
     check=check,
     suggest=suggest,
     apply=apply,
+    reach=0.8,
+    step="partial_step",
 )

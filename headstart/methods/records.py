@@ -10,6 +10,7 @@ from headstart._core.records import record
 from headstart.data.records import DatasetFacts
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
     from headstart.tasks import Classifier
     from headstart.weights import Backbone
 
@@ -71,12 +72,20 @@ class Applied:
         reestimate: BatchNorm layers whose statistics are computed anew on the training images before training.
         boundary: the module whose output ends the frozen prefix, which need not run at each step; empty where every
             part may move.
+        restart: whether the network forgets its pretraining and begins with random weights.
     """
 
     groups: tuple[Group, ...]
     held: tuple[str, ...]
     reestimate: tuple[str, ...] = ()
     boundary: str = ""
+    restart: bool = False
+
+
+def always(facts: DatasetFacts, evidence: Evidence | None) -> str:
+    """Nothing: the method may stand on every ladder."""
+    del facts, evidence
+    return ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,17 @@ class Method:
         solver: `features` (a convex problem on features that are computed once) or `gradient`.
         params: the frozen record of its parameters; its docstring describes each, which is where flags come from.
         check: raises `BadOption` for values of parameters that make no sense, before any work.
-        suggest: (facts, backbone, given) -> parameters for this data, or `Decline`; `given` are the user's own values.
+        suggest: (facts, evidence, backbone, given) -> parameters for this data, or `Decline`; `evidence` is None where
+            nothing was measured, `given` are the user's own values, and they win.
         apply: (backbone, model, params) -> which part moves how.
+        expects: how well it is expected to do, before it is tried: `output` (as the linear probe on the last layer),
+            `depths` (as the best of the probes at all depths), `tuning` (better than the probe by a share of its
+            errors) or `scratch`.
+        reach: for `tuning`: its share of what full fine-tuning is expected to gain, in [0, 1].
+        step: which measured cost an image of an epoch has: `step` (the whole network learns) or `partial_step` (the
+            last stages, behind a frozen part that ran before).
+        why_not: (facts, evidence) -> why `auto` does not climb it on this data, in a clause; empty: it does.
+        on_request: whether `auto` never climbs it.
     """
 
     name: str
@@ -98,8 +116,13 @@ class Method:
     solver: str
     params: type[Any]
     check: Callable[[Any], None]
-    suggest: Callable[[DatasetFacts, Backbone, dict[str, Any]], Suggestion | Decline]
+    suggest: Callable[[DatasetFacts, Evidence | None, Backbone, dict[str, Any]], Suggestion | Decline]
     apply: Callable[[Backbone, Classifier, Any], Applied]
+    expects: str = "tuning"
+    reach: float = 1.0
+    step: str = "step"
+    why_not: Callable[[DatasetFacts, Evidence | None], str] = always
+    on_request: bool = False
 
 
 def backbone_groups(

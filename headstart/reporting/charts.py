@@ -169,6 +169,28 @@ def bar_chart(rows: Sequence[tuple[str, float, str]], *, label: str) -> Markup:
     return _svg(Markup("").join(body), label=label, height=height)
 
 
+def scale_chart(rows: Sequence[tuple[str, float, bool]], *, x: str) -> Markup:
+    """Named positive values on one logarithmic axis, a row each: (name, value, whether it is the one that matters)."""
+    if not rows or min(value for _, value, _ in rows) <= 0:
+        return Markup("")
+    low = math.floor(math.log10(min(value for _, value, _ in rows)))
+    high = max(math.ceil(math.log10(max(value for _, value, _ in rows))), low + 1)
+    left, height = 190, TOP + 24 * len(rows) + BOTTOM
+    scale = (WIDTH - left - 52) / (high - low)
+    body = []
+    for power in range(low, high + 1):
+        px = left + (power - low) * scale
+        body.append(_line(px, TOP - 12, px, height - BOTTOM, "grid"))
+        body.append(_text(px, height - BOTTOM + 17, f"{10.0**power:g}", anchor="middle"))
+    body.append(_text(WIDTH / 2, height - 6, x, anchor="middle", css="axis"))
+    for k, (name, value, main) in enumerate(rows):
+        px, py = left + (math.log10(value) - low) * scale, TOP + 24 * k + 6
+        body.append(_text(left - 14, py + 4, name, anchor="end", css="strong" if main else "", cut=28))
+        body.append(_dot(px, py, "accent" if main else "muted", radius=6.5 if main else 4))
+        body.append(_text(px + 11, py + 4, f"{value:.2g}", css="strong" if main else ""))
+    return _svg(Markup("").join(body), label=f"{x}: " + ", ".join(name for name, _, _ in rows), height=height)
+
+
 class _Frame:
     """Axes: where a value lies on the drawing."""
 

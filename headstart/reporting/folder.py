@@ -20,6 +20,7 @@ class RunFolder:
 
     path: Path
     facts: dict[str, Any]
+    evidence: dict[str, Any]
     plan: dict[str, Any]
     history: tuple[dict[str, Any], ...]
     ledger: dict[str, Any]
@@ -60,9 +61,11 @@ def read_run(path: Path) -> RunFolder:
     facts, plan, ledger, evaluation, manifest = (
         read_json(path / name) if (path / name).is_file() else {} for name in names
     )
+    evidence = path / "evidence.json"
     return RunFolder(
         path=path,
         facts=facts,
+        evidence=read_json(evidence) if evidence.is_file() else {},
         plan=plan,
         history=read_history(path / "history.jsonl"),
         ledger=ledger,

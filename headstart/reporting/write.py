@@ -14,6 +14,7 @@ from markupsafe import Markup
 from headstart._core.files import write_text
 from headstart.reporting import results, sections
 from headstart.reporting.folder import RunFolder, read_run
+from headstart.reporting.planning_section import planning_section
 from headstart.reporting.wording import MISSING
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|#~$])")
@@ -57,6 +58,7 @@ def page_context(run: RunFolder) -> dict[str, Any]:
         "verdict": results.verdict(run),
         "tiles": results.tiles(run),
         "decisions": sections.decisions_section(run),
+        "planning": planning_section(run),
         "data": sections.data_section(run),
         "accuracy": results.accuracy_section(run),
         "confusion": results.confusion_section(run),

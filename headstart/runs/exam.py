@@ -16,6 +16,7 @@ from headstart.evaluation import About, Answers, Evaluation
 from headstart.ladder import Climb, Climbed
 from headstart.methods import METHODS
 from headstart.runs.gallery import add_pictures
+from headstart.training.rows import rows_of
 
 
 def answers_of(logits: NDArray[np.floating], samples: tuple[Sample, ...], task: Climb) -> Answers:
@@ -70,8 +71,8 @@ def _logits(climbed: Climbed, samples: tuple[Sample, ...], task: Climb) -> NDArr
     label = f"testing {climbed.outcome.method}"
     if (
         METHODS[climbed.outcome.method].solver == "features"
-    ):  # the body is the backbone: one pass serves every head
-        features = task.data.store.get(samples)
+    ):  # the body is the backbone: one pass serves every head on these depths
+        features = rows_of(climbed.model, task.data.store, samples)
         head = climbed.model.head
         weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()
         out: NDArray[np.float32] = features @ weight.T + bias

@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headstart import compute, data, export, ladder, planning, reporting, training, weights
 from headstart._core import log, records
-from headstart._core.check import existing, in_range
+from headstart._core.check import existing, in_range, one_of
 from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadInput, HeadstartError
 from headstart.data.records import Dataset, DatasetFacts, LoadOptions, Sample
 from headstart.evaluation import Evaluation
+from headstart.evidence import Evidence
 from headstart.export.bundle import FOLDER, MANIFEST
 from headstart.features import FeatureStore
 from headstart.ladder import Climb, Climbed, Kept
 from headstart.methods import METHODS
-from headstart.planning import Plan, Wishes
+from headstart.planning import PREFERENCES, Plan
+from headstart.runs.decide import Decision, decide, save, with_plan
 from headstart.runs.exam import examine
 from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
 from headstart.runs.gallery import save_examples
@@ -41,6 +43,14 @@ class Fitted:
     def report(self) -> Path:
         """The page that explains the result."""
         return self.folder / "report.html"
+
+
+class Planned(NamedTuple):
+    """Facts about the images, what was measured on them (None for a single method), and the plan."""
+
+    facts: DatasetFacts
+    evidence: Evidence | None
+    plan: Plan
 
 
 class Interrupted(HeadstartError):
@@ -98,10 +108,10 @@ def resume(run: str | Path) -> Fitted:
         return _run(folder, job)
 
 
-def plan(source: str | Path, **options: Any) -> tuple[DatasetFacts, Plan]:
-    """What `fit` would do with the same arguments; nothing is trained or written."""
+def plan(source: str | Path, **options: Any) -> Planned:
+    """What `fit` would do with the same arguments, and what was measured; nothing is trained or written."""
     job = _prepare(as_request(str(source), _checked(options)))
-    return job.facts, job.plan
+    return Planned(job.facts, job.decision.evidence, job.decision.plan)
 
 
 def _checked(options: dict[str, Any]) -> FitOptions:
@@ -109,7 +119,9 @@ def _checked(options: dict[str, Any]) -> FitOptions:
     chosen = sort_options(options)
     parse_duration(chosen.budget)
     in_range("--checkpoint-every", chosen.checkpoint_every, low=0, high=86_400)
+    one_of("--prefer", chosen.prefer, PREFERENCES)
     planning.check_given(chosen.method, chosen.given)
+    chosen = with_plan(chosen)
     if chosen.weights != "auto":
         weights.info(chosen.weights, arch=chosen.arch)
     return chosen
@@ -122,8 +134,7 @@ class _Job:
     options: FitOptions
     dataset: Dataset
     facts: DatasetFacts
-    backbone: Backbone
-    plan: Plan
+    decision: Decision
     seconds: dict[str, float]
 
 
@@ -142,12 +153,10 @@ def _job(
     *,
     seconds: dict[str, float],
 ) -> _Job:
-    backbone = _backbone(options)
-    if folder is not None and (folder / "plan.json").exists():
-        decided = records.load(Plan, folder / "plan.json")
-    else:
-        decided = planning.make_plan(facts, backbone, _wishes(options))
-    return _Job(options, dataset, facts, backbone, decided, seconds)
+    decision = decide(dataset, facts, _backbone(options), options, folder)
+    if decision.evidence is not None:
+        seconds = seconds | {"measure": decision.evidence.seconds}
+    return _Job(options, dataset, facts, decision, seconds)
 
 
 def read(source: str, options: LoadOptions) -> tuple[Dataset, DatasetFacts]:
@@ -195,14 +204,15 @@ def fit_dataset(
 
 def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbed, ...]]:
     records.save(folder / "facts.json", job.facts)
-    records.save(folder / "plan.json", job.plan)
+    save(job.decision, folder)
+    decided, backbone = job.decision.plan, job.decision.backbone
     history = History(folder)
-    clock = Clock(job.plan.budget_seconds, spent=_mend(folder, job.plan, history))
+    clock = Clock(decided.budget_seconds, spent=_mend(folder, decided, history))
     stopper.watch(clock)
     task = Climb(
-        plan=job.plan,
-        backbone=job.backbone,
-        data=_training_data(job.dataset, job.backbone, job.plan),
+        plan=decided,
+        backbone=backbone,
+        data=_training_data(job.dataset, backbone, decided),
         clock=clock,
         folder=folder / "checkpoint",
         every=job.options.checkpoint_every,
@@ -215,17 +225,12 @@ def _backbone(options: FitOptions) -> Backbone:
     return weights.load(name, arch=options.arch)
 
 
-def _wishes(options: FitOptions) -> Wishes:
-    return Wishes(
-        method=options.method,
-        budget_seconds=parse_duration(options.budget),
-        seed=options.seed,
-        given=options.given,
-    )
-
-
 def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> training.TrainingData:
-    views = [rung.params["views"] for rung in decided.rungs if METHODS[rung.method].solver == "features"]
+    views = [
+        rung.params["views"]
+        for rung in decided.rungs
+        if "views" in rung.params and METHODS[rung.method].solver == "features"
+    ]
     passes = len(dataset.samples) + len(dataset.test) + len(dataset.train) * (max(views, default=1) - 1)
     return training.TrainingData(
         train=dataset.train,

@@ -154,8 +154,11 @@ def as_request(source: str, options: FitOptions) -> Request:
     """A request in which all paths are absolute, so that a run resumes from anywhere and names its images alike."""
     kind, _, path = options.weights.partition(":")
     weights = f"file:{_absolute(path)}" if kind == "file" else options.weights
+    plan = _absolute(options.plan)
     places = replace(options.data, val=_absolute(options.data.val), test=_absolute(options.data.test))
-    return Request(source=_absolute(source), options=replace(options, weights=weights, data=places))
+    return Request(
+        source=_absolute(source), options=replace(options, weights=weights, data=places, plan=plan)
+    )
 
 
 def _absolute(text: str) -> str:

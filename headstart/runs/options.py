@@ -23,6 +23,8 @@ class FitOptions:
         budget: time for the climb: `30s`, `10m`, `1h`, `none`.
         seed: of splits, folds, order and augmentation.
         out: run folder; by default the next free one under `headstart-runs/`.
+        prefer: what decides where methods are about equally good: `accuracy`, `speed` or `size`.
+        plan: a plan.json to carry out, edited or not, instead of making one.
         checkpoint_every: seconds between two checkpoints of a training loop.
         data: how the data is read.
         given: values for parameters of the methods.
@@ -34,6 +36,8 @@ class FitOptions:
     budget: str = "10m"
     seed: int = 0
     out: str = ""
+    prefer: str = "accuracy"
+    plan: str = ""
     checkpoint_every: float = 20.0
     data: LoadOptions = field(default_factory=LoadOptions)
     given: dict[str, Any] = field(default_factory=dict)

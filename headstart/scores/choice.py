@@ -31,7 +31,7 @@ def bootstrap_best(correct: Floats, *, draws: int = DRAWS, seed: int = 0) -> Wid
 
     Source: Efron 1979 (bootstrap).
     """
-    means = _resampled(correct, draws, seed)
+    means = resampled_means(correct, draws, seed)
     best = means >= means.max(1, keepdims=True) - 1e-12  # the same images in another order of summation
     out: Wide = (best / best.sum(1, keepdims=True)).mean(0)
     return out
@@ -51,14 +51,23 @@ def tied(correct: Floats, *, level: float = _LEVEL, draws: int = DRAWS, seed: in
     Raises:
         BadInput: for an array that is not (N, K), or is empty.
     """
-    means = _resampled(correct, draws, seed)
+    means = resampled_means(correct, draws, seed)
     first = int(np.asarray(correct, np.float64).mean(0).argmax())
     lowest = np.quantile(means[:, [first]] - means, (1 - level) / 2, axis=0)
     return np.asarray(lowest <= 1e-12)
 
 
-def _resampled(correct: Any, draws: int, seed: int) -> Wide:
-    """Means (draws, K) over images drawn with replacement."""
+def resampled_means(correct: Any, draws: int = DRAWS, seed: int = 0) -> Wide:
+    """Means (draws, K) over images drawn with replacement, the same ones for all candidates in a draw.
+
+    Args:
+        correct: (N, K) correctness in [0, 1] of K candidates on the same N images.
+        draws: how often to resample.
+        seed: of the resamples.
+
+    Raises:
+        BadInput: for an array that is not (N, K), or is empty.
+    """
     rows = np.asarray(correct, np.float64)
     if rows.ndim != 2 or 0 in rows.shape:
         raise BadInput(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart._core.clock import Clock
 from headstart._core.records import record
 from headstart._core.seed import generator
 from headstart.data.records import Sample
@@ -61,6 +62,7 @@ def domain_distance(
     reference: Reference | None = None,
     limit: int = LIMIT,
     seed: int = 0,
+    clock: Clock | None = None,
 ) -> Distance:
     """The distance between images and what the network was pretrained on, from one forward pass over at most `limit` images.
 
@@ -76,6 +78,10 @@ def domain_distance(
         reference: what to compare with; None: `reference_of(backbone)`.
         limit: images to measure at most.
         seed: of the choice of images and of the bootstrap.
+        clock: says when to end.
+
+    Raises:
+        Stopped: when somebody asked for an end.
 
     Source: a domain read off BatchNorm statistics: Li et al. 2017, Revisiting batch normalization for practical domain
     adaptation. Bias and interval: Efron & Tibshirani 1993, An introduction to the bootstrap, chapters 10 and 13.
@@ -89,7 +95,7 @@ def domain_distance(
             overall=None, n=len(samples), reason=f"{len(samples)} image(s): a distance needs two or more"
         )
     chosen = even_choice(samples, limit=limit, seed=seed)
-    moments = image_moments(backbone, chosen, places=reference.places)
+    moments = image_moments(backbone, chosen, places=reference.places, clock=clock)
     return distance_of(moments, reference, weights=class_weights(chosen), seed=seed)
 
 

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from headstart._core.clock import Clock
 from headstart._core.errors import BadInput
 from headstart._core.progress import track
-from headstart.data.images import open_rgb
+from headstart.compute import Stopped
 from headstart.data.records import Sample
-from headstart.pixels import batches, contract_pixels, in_order, normalise
+from headstart.pixels import batches, in_order, normalise, read_pixels
 from headstart.weights import Backbone
 
 BATCH = 16  # activations of 16 images still fit a cache level; larger batches were slower on two cores
@@ -56,7 +57,9 @@ class Moments:
         return len(self.means[0])
 
 
-def image_moments(backbone: Backbone, samples: Sequence[Sample], *, places: Sequence[Place]) -> Moments:
+def image_moments(
+    backbone: Backbone, samples: Sequence[Sample], *, places: Sequence[Place], clock: Clock | None = None
+) -> Moments:
     """The moments of these images under the weights' own preprocessing, where the network's parameters lie.
 
     The network is put into evaluation mode for the pass (its statistics do not move) and back into its modes after it.
@@ -64,18 +67,21 @@ def image_moments(backbone: Backbone, samples: Sequence[Sample], *, places: Sequ
 
     Raises:
         BadInput: without images, or when nothing asked for was reached.
+        Stopped: when somebody asked for an end.
     """
     if not samples:
         raise BadInput("There are no images to measure.", hint="Give two or more.")
     preprocess, parameter = backbone.info.preprocess, next(backbone.module.parameters())
     stream = batches(
         samples,
-        lambda _, sample: contract_pixels(open_rgb(sample.source), preprocess),
+        lambda _, sample: read_pixels(sample.source, preprocess),
         groups=in_order(len(samples), BATCH),
     )
     taps = [_Tap(place) for place in places]
     with _watching(backbone.module, taps), torch.inference_mode():
         for batch in track(stream, label="measuring the images", total=len(samples), weight=BATCH):
+            if clock is not None and clock.stop_reason:
+                raise Stopped(clock.stop_reason)
             images = normalise(batch.pixels.to(parameter.device), preprocess).to(parameter.dtype)
             backbone.module(images.contiguous(memory_format=torch.channels_last))
             for tap in taps:

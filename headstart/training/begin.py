@@ -8,9 +8,9 @@ import torch
 
 from headstart import compute
 from headstart.adaptation import Adapted
+from headstart.heads.probe import STRENGTHS, walk
 from headstart.pixels import batches, in_order, normalise, read_pixels
 from headstart.tasks import Classifier
-from headstart.training.probe import STRENGTHS, walk
 from headstart.training.records import Pace, TrainingData
 from headstart.training.solve import probe_problem, set_head
 

@@ -34,6 +34,7 @@ class Progress:
         steps: how many there will be; 0 until the pace of the first steps has told how many the budget allows.
         micro: images that pass at once, which memory may have made fewer; 0 before the first step.
         precision: what the network is computed in, so that a run goes on as it began; empty before the first step.
+        start: what may move, as it was before the first step; empty where nobody will want to go back towards it.
     """
 
     step: int = 0
@@ -46,6 +47,7 @@ class Progress:
     seconds: float = 0.0
     micro: int = 0
     precision: str = ""
+    start: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headstart._core.check import suggestion
 from headstart._core.errors import BadOption
+from headstart.training.records import TrainingData
 
 
 def class_weights(
@@ -48,3 +49,10 @@ def class_weights(
             )
         weights[classes.index(name.strip())] = weight
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float64)
+
+
+def label_counts(data: TrainingData, targets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Training images of each class (classes,)."""
+    if targets.ndim == 2:
+        return np.asarray(targets.sum(0), np.int64)
+    return np.bincount(targets, minlength=len(data.classes))

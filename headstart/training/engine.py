@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from headstart._core.errors import BadPlan
+from headstart.compute import FastDepthwise
 from headstart.tasks import Classifier
-from headstart.training.depthwise import FastDepthwise
 from headstart.training.folding import Folded
 
 LEAST_FOR_TUNED_NORM = 16
 """Images in a micro-batch whose BatchNorm statistics are trained on (Wu & He 2018, figure 1)."""
 
 _ON_CPU = 8  # as fast as 32 at a time, in a quarter of the memory; one at a time is slower
-_AMPERE = 8  # first generation of NVIDIA's chips with bfloat16 arithmetic
 _WORDS = ("not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory")
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -32,15 +31,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 Part = Callable[[slice], Tensor]
 """Network input of some of the batch's images."""
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether the chip computes in bfloat16 itself; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= _AMPERE
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,19 +18,22 @@ from headstart import compute
 from headstart._core.errors import BadPlan
 from headstart._core.seed import derive
 from headstart.adaptation import Adapted
+from headstart.compute import native_bfloat16
+from headstart.heads.probe import row_losses
 from headstart.metrics import fit_temperature
 from headstart.pixels import Batch
 from headstart.tasks import Classifier
 from headstart.training import checkpoint, prefix
+from headstart.training.anchor import Anchor
 from headstart.training.begin import reestimate_norms, start_head
-from headstart.training.class_weights import class_weights
-from headstart.training.engine import Engine, Loss, default_micro, native_bfloat16
+from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
+from headstart.training.class_weights import class_weights, label_counts
+from headstart.training.engine import Engine, Loss, Part, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
-from headstart.training.probe import row_losses
+from headstart.training.mixing import Mix
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.schedule import epoch_groups, make_optimizer, rate
-from headstart.training.solve import label_counts
 
 _CLIP = 1.0  # largest norm of the gradient: one bad batch must not undo pretraining
 _PACE_STEPS = 3  # the first step is slow (allocation, threads); the mean of three is a careful guess
@@ -51,6 +54,7 @@ class Loop:
     weights: Tensor | None
     per_epoch: int
     steps: int
+    anchor: Anchor | None
     pending: list[Tensor] = field(default_factory=list)
 
     @property
@@ -70,16 +74,30 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         truth = targets.to(self.engine.device)
+        mix = None
+        if alpha := self.adapted.params.mixup:
+            mix = Mix.draw(len(truth), alpha, seed=self.data.seed, step=number)
+            truth = mix.targets(truth, len(self.data.classes))
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.engine.backward(
-            lambda rows: self.feed.inputs(batch.pixels[rows]),
+            self._part(batch, mix),
             truth,
             loss=self._loss(truth),
             seed=derive(self.data.seed, "step", number),
         )
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         self.optimizer.step()
+        if self.anchor is not None:
+            self.anchor.pull(self.optimizer)
         self.pending.append(loss)
+
+    def _part(self, batch: Batch, mix: Mix | None) -> Part:
+        """Network input of some of the batch's images, blended with their partners where `mix` says so."""
+
+        def plain(rows: slice | Tensor) -> Tensor:
+            return self.feed.inputs(batch.pixels[rows])
+
+        return plain if mix is None else lambda rows: mix.inputs(plain(rows), plain(mix.partners[rows]))
 
     def _loss(self, truth: Tensor) -> Loss:
         """The part that some of a batch's images have in its mean loss; class weights are part of the mean."""
@@ -171,7 +189,11 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
             ended = ended or f"no lower validation loss for {progress.stale} epochs"
         if not ended and time.monotonic() - saved > pace.every:
             saved = loop.save(file, progress)
-    result = _finish(loop, progress, ended or "all epochs done")
+    blended: dict[str, object] = {}
+    if adapted.params.head_start == "probe" and progress.start and not pace.clock.over:
+        event, blended = _blend(loop, progress)
+        yield event
+    result = _finish(loop, progress, ended or "all epochs done", blended)
     for left in pace.folder.glob(prefix.PATTERN):
         left.unlink()
     return result
@@ -189,6 +211,8 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
             reestimate_norms(model, adapted.applied.reestimate, data)
         if params.head_start == "probe":
             start_head(adapted, data, pace)
+        if params.head_start == "probe" or params.l2sp:
+            progress.start = start_of(adapted)
     else:
         progress, tensors, moments = found
         model.load_state_dict(tensors)
@@ -206,6 +230,7 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
         weights=None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device),
         per_epoch=per_epoch,
         steps=progress.steps or per_epoch * params.epochs,
+        anchor=Anchor.of(model, progress.start, params.l2sp) if params.l2sp else None,
     )
     return loop, progress
 
@@ -290,7 +315,25 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     )
 
 
-def _finish(loop: Loop, progress: checkpoint.Progress, ended: str) -> FitResult:
+def _blend(loop: Loop, progress: checkpoint.Progress) -> tuple[Event, dict[str, object]]:
+    """Go back towards the start as far as the validation images want; what is told about it, and the facts."""
+    targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
+    losses = {}
+    for share in SHARES:
+        loop.model.load_state_dict(between(progress.start, progress.best, share))
+        losses[share] = calibrated_losses(loop.validate(), targets)
+    chosen = best_share(losses)
+    progress.best = between(progress.start, progress.best, chosen)
+    means = {share: float(each.mean()) for share, each in losses.items()}
+    reason = (
+        f"weights {chosen:.0%} of the way from the start to the best epoch: validation log-loss {means[chosen]:.3f} "
+        f"after calibration, {means[1.0]:.3f} at the end of the way"
+    )
+    event = Event(event="note", rung=loop.adapted.method.name, step=progress.step, reason=reason)
+    return event, {"blend": chosen, "blend_losses": {f"{share:g}": mean for share, mean in means.items()}}
+
+
+def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict[str, object]) -> FitResult:
     loop.model.load_state_dict(progress.best)
     out = compute.forward(loop.model, loop.data.val, loop.data.preprocess, label="validating")
     logits = out.astype(np.float64)
@@ -310,5 +353,6 @@ def _finish(loop: Loop, progress: checkpoint.Progress, ended: str) -> FitResult:
             "micro_batch": loop.engine.micro,
             "folded_norms": len(loop.engine.twin.pairs),
             "stored_prefix": isinstance(loop.feed, prefix.Stored),
+            **blended,
         },
     )

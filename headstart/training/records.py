@@ -90,6 +90,8 @@ class FitResult:
         seconds: of training alone.
         ended: why training ended, in words.
         facts: what the method found out on the way (the chosen strength, the best epoch).
+        crossed: cross-validated answers on the training images (N, classes), each by a head that did not see the image;
+            None where the method does not cross-validate.
     """
 
     method: str
@@ -99,3 +101,4 @@ class FitResult:
     seconds: float
     ended: str
     facts: dict[str, Any]
+    crossed: NDArray[np.float64] | None = None

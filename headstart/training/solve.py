@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from headstart._core.records import to_plain
 from headstart.adaptation import Adapted
 from headstart.features import View, views
+from headstart.heads.logistic import LinearHead
+from headstart.heads.probe import STRENGTHS, Path, Problem, group_numbers, row_losses, walk
+from headstart.methods.depth_probe import DepthProbeParams
 from headstart.metrics import fit_temperature
 from headstart.tasks import Classifier
-from headstart.training.class_weights import class_weights
-from headstart.training.logistic import LinearHead
-from headstart.training.probe import STRENGTHS, Path, Problem, group_numbers, row_losses, walk
+from headstart.training.class_weights import class_weights, label_counts
+from headstart.training.depths import Scaling, choose_depths
 from headstart.training.records import Event, FitResult, Pace, TrainingData
-
-
-def label_counts(data: TrainingData, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Training images of each class (classes,)."""
-    if targets.ndim == 2:
-        return np.asarray(targets.sum(0), np.int64)
-    return np.bincount(targets, minlength=len(data.classes))
+from headstart.training.rows import rows_of
 
 
 def probe_problem(
@@ -34,6 +30,7 @@ def probe_problem(
     *,
     pooled: bool = False,
     seen: tuple[View | None, ...] = (None,),
+    model: Classifier | None = None,
 ) -> Problem:
     """The training features (with the validation features, where `pooled`) as a problem for `walk`.
 
@@ -43,10 +40,11 @@ def probe_problem(
         pace: says when to end.
         pooled: whether the validation images belong to it.
         seen: the views of each image, the image itself first.
+        model: whose head will read the features; None: one on the network's own output.
     """
     samples = data.train + (data.val if pooled else ())
     targets = data.task.targets(samples, len(data.classes))
-    rows = [data.store.get(samples, clock=pace.clock, view=view) for view in seen]
+    rows = [rows_of(model, data.store, samples, clock=pace.clock, view=view) for view in seen]
     return Problem(
         features=rows[0] if len(rows) == 1 else np.concatenate(rows),
         targets=targets,
@@ -72,8 +70,15 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     """
     started, params, name = time.monotonic(), adapted.params, adapted.method.name
     seen = views(params.views, flip=params.flip)
-    problem = probe_problem(data, params.class_weights, pace, seen=seen)
-    val_features = data.store.get(data.val, clock=pace.clock)
+    read = choose_depths(adapted, data, pace) if isinstance(params, DepthProbeParams) else None
+    if read is not None:
+        yield Event(event="note", rung=name, seconds=time.monotonic() - started, reason=read.told)
+    model = adapted.model if read is None else read.model
+    problem = probe_problem(data, params.class_weights, pace, seen=seen, model=model)
+    scaling = None if read is None else Scaling.of(problem.first(1).features)
+    problem = _scaled(problem, scaling)
+    val_features = rows_of(model, data.store, data.val, clock=pace.clock)
+    val_features = val_features if scaling is None else scaling(val_features)
     val_targets = data.task.targets(data.val, len(data.classes))
     paths = {
         count: walk(problem.first(count), strengths=STRENGTHS, count=params.folds, seed=data.seed)
@@ -94,22 +99,31 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         "cross-validated log-loss",
     )
     if data.refit:
-        pooled = probe_problem(data, params.class_weights, pace, pooled=True, seen=seen[:copies])
+        pooled = probe_problem(data, params.class_weights, pace, pooled=True, seen=seen[:copies], model=model)
+        pooled = _scaled(pooled, scaling)
         again = walk(pooled, strengths=(path.best,), count=params.folds, seed=data.seed)
         temperature = fit_temperature(again.logits[0], pooled.targets)
         head = again.heads[0]
     else:
         temperature = fit_temperature(val_logits, val_targets)
-    set_head(adapted.model, head)
+    set_head(model, head if scaling is None else scaling.folded(head))
     return FitResult(
         method=name,
-        model=adapted.model.eval(),
+        model=model.eval(),
         val_logits=val_logits,
         temperature=temperature,
         seconds=time.monotonic() - started,
         ended="solved",
-        facts=_facts(paths, copies, refit=data.refit) | {"runtime": _runtime(data)},
+        facts=_facts(paths, copies, refit=data.refit)
+        | ({} if read is None else read.facts)
+        | {"runtime": _runtime(data)},
+        crossed=path.logits[path.chosen],
     )
+
+
+def _scaled(problem: Problem, scaling: Scaling | None) -> Problem:
+    """The problem on standardised features, where they are to be."""
+    return problem if scaling is None else replace(problem, features=scaling(problem.features))
 
 
 def _runtime(data: TrainingData) -> dict[str, object]:

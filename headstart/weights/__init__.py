@@ -3,6 +3,17 @@
 from headstart.weights.catalog import catalog_rows
 from headstart.weights.load import blank, info, load
 from headstart.weights.records import Backbone, Stage, WeightsInfo
-from headstart.weights.sources import SOURCES
+from headstart.weights.sources import SOURCES, hub_reachable, on_this_machine
 
-__all__ = ["SOURCES", "Backbone", "Stage", "WeightsInfo", "blank", "catalog_rows", "info", "load"]
+__all__ = [
+    "SOURCES",
+    "Backbone",
+    "Stage",
+    "WeightsInfo",
+    "blank",
+    "catalog_rows",
+    "hub_reachable",
+    "info",
+    "load",
+    "on_this_machine",
+]

@@ -40,11 +40,11 @@ def _source(name: str, arch: str) -> tuple[Source, str]:
     return source, identifier
 
 
-def blank(arch: str) -> Backbone:
-    """A backbone with random weights, always the same; needs no network."""
+def blank(arch: str, *, seed: int = _SEED) -> Backbone:
+    """A backbone with random weights, for the same seed always the same; needs no network."""
     facts = SOURCES["random"].info(arch, "")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_SEED)
+        torch.manual_seed(seed)
         return take_apart(build(arch), facts)
 
 

@@ -23,10 +23,15 @@ class WeightsInfo:
         parameters: number of the backbone's parameters, without the classifier.
         preprocess: the contract of these weights.
         data: what it was pretrained on: `ImageNet-1k`.
-        objective: `supervised`, `self-supervised`, `contrastive text-image`, `none` (random weights).
+        objective: `supervised`, `self-supervised`, `masked image` (pixels were to be filled in; what is learnt shows only
+            after fine-tuning), `contrastive text-image`, `none` (random weights).
         top1: ImageNet-1k accuracy in [0, 1] where it is published, else None.
         paper: reference.
         commercial: whether the licence allows commercial use; None where unknown.
+        top1_by: how `top1` was reached: `classifier` (its own), `linear probe`, `zero-shot`; empty where there is none.
+        top1_from: where that number is published.
+        tuned: ImageNet-1k accuracy in [0, 1] after fine-tuning all of it, where `top1` is another's and it is published.
+        domain: what kind of images it was made for: `photos`, `satellite`, `histology`, `radiology`, `plants`.
     """
 
     name: str
@@ -41,6 +46,10 @@ class WeightsInfo:
     top1: float | None = None
     paper: str = ""
     commercial: bool | None = None
+    top1_by: str = ""
+    top1_from: str = ""
+    tuned: float | None = None
+    domain: str = "photos"
 
 
 @record

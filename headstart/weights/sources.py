@@ -7,7 +7,9 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,6 +49,50 @@ class Source:
     info: Callable[[str, str], WeightsInfo]
     fetch: Callable[[str, str], Path | None]
     takes_arch: bool = False
+
+
+def on_this_machine(name: str) -> bool:
+    """Whether these weights load without a network; nothing is fetched, and a hub's cache is only looked at.
+
+    Raises:
+        BadOption: for a missing or unknown prefix.
+        BadWeights: for weights that the source does not have.
+    """
+    source, identifier = parse(name)
+    if source in (SOURCES["bundled"], SOURCES["random"]):
+        return True
+    if source is SOURCES["file"]:
+        return Path(identifier).expanduser().is_file()
+    if source is SOURCES["torchvision"]:
+        address = str(_torchvision_weights(identifier).url)
+        return (cache_folder("weights") / address.rpartition("/")[2]).is_file()
+    repository = identifier
+    if source is SOURCES["timm"]:
+        repository = str(_timm_config(identifier).get("hf_hub_id") or "")
+    needed = (_CHECKPOINTS,) if source is SOURCES["timm"] else (_CHECKPOINTS, ("config.json",))
+    return bool(repository) and all(any(_kept(repository, file) for file in files) for files in needed)
+
+
+def _kept(repository: str, file: str) -> bool:
+    """Whether a hub repository's file was put here by hand or is in the hub's own cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return _by_hand(repository, file).is_file() or isinstance(try_to_load_from_cache(repository, file), str)
+
+
+def hub_reachable(*, timeout: float = 3.0) -> bool:
+    """Whether the hub takes connections, within so many seconds; False where the user said to stay offline."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urllib.parse.urlsplit(_endpoint())
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout):
+            return True
+    except OSError:
+        return False
 
 
 def parse(name: str) -> tuple[Source, str]:
@@ -203,8 +249,13 @@ def _hub_config(repository: str) -> dict[str, Any]:
 
 
 def _hub_facts(repository: str, arch: str) -> WeightsInfo:
-    config = _hub_config(repository)
-    told = str(config.get("architecture") or "")
+    try:
+        config = _hub_config(repository)
+    except BadWeights:
+        if arch or not known_of(f"hf:{repository}").arch:
+            raise
+        return catalog_facts(f"hf:{repository}")  # for a look; to load them takes the repository's own record
+    told = str(config.get("architecture") or known_of(f"hf:{repository}").arch)
     if not (arch or told):
         raise BadWeights(
             f"hf:{repository} does not say its architecture in timm's form.", hint="Name it: --arch NAME"
@@ -217,6 +268,27 @@ def _hub_facts(repository: str, arch: str) -> WeightsInfo:
     return (
         replace(facts, data="see the repository", objective="unknown") if facts.data == "unknown" else facts
     )
+
+
+def catalog_facts(name: str) -> WeightsInfo:
+    """The facts of weights that the catalog names, without a network.
+
+    A hub repository's own record is not here then: the contract is the one that timm uses for its architecture.
+
+    Raises:
+        BadWeights: for a row that the installed timm or torchvision does not have.
+    """
+    prefix, _, identifier = name.partition(":")
+    if prefix != "hf":
+        return SOURCES[prefix].info(identifier, "")
+    arch = known_of(name).arch
+    return timm_info(name, arch=arch, source=f"hub repository {identifier}", config=_default_config(arch))
+
+
+def _hub_fetch(repository: str, _arch: str) -> Path:
+    """The checkpoint, once the repository's own record is here: what the catalog says of it does not hold its contract."""
+    _hub_config(repository)
+    return _from_hub(repository, f"hf:{repository}")
 
 
 def _default_config(arch: str) -> dict[str, Any]:
@@ -301,6 +373,8 @@ def _torchvision_contract(identifier: str) -> WeightsInfo:
         top1=scores["acc@1"] / 100 if scores else None,
         paper=known.paper,
         commercial=not swag,
+        top1_by="classifier" if scores else "",
+        top1_from="torchvision's own record" if scores else "",
     )
 
 
@@ -379,7 +453,7 @@ SOURCES: Table[Source] = Table(
         "hf": Source(
             "a hub repository in timm's form, or any with --arch",
             _hub_facts,
-            lambda r, _: _from_hub(r, f"hf:{r}"),
+            _hub_fetch,
             takes_arch=True,
         ),
         "file": Source(

@@ -124,7 +124,9 @@ def test_a_budget_ends_the_climb_and_each_seed_is_one_result(place: Path) -> Non
         words = ["fit", "fruit", *FAST, "--budget", "0.01s", "--seed", "7", "--out", name]
         assert run(words, place) == 0, _output(place)
         reasons = [event["reason"] for event in history_of(place / name)]
-        assert any("not climbed: the time budget is used up" in reason for reason in reasons)
+        decided = json.loads((place / name / "plan.json").read_text(encoding="utf-8"))["decided"]
+        reasons += [line["why"] for line in decided if line["value"] == "left out"]
+        assert any("budget" in reason for reason in reasons), reasons
     plain = json.loads((place / "short/evaluation.json").read_text(encoding="utf-8"))
     assert (plain["format"], plain["method"], plain["weights"]) == (1, "linear-probe", "random:test_resnet")
     test = plain["splits"]["test"]

@@ -17,12 +17,12 @@ from headstart import weights
 from headstart._core.clock import Clock
 from headstart._core.errors import BadPlan
 from headstart.adaptation import Adapted, adapt, settle
+from headstart.compute import FastDepthwise
 from headstart.data import from_arrays
 from headstart.features import FeatureStore
 from headstart.planning import Rung
 from headstart.tasks import TASKS, Classifier
 from headstart.training import CHECKPOINT, Event, FitResult, Pace, TrainingData, fit
-from headstart.training.depthwise import FastDepthwise
 from headstart.training.engine import Engine, default_micro, out_of_memory
 from headstart.training.folding import Folded, twin_of
 from headstart.weights import Backbone

@@ -161,10 +161,10 @@ def test_a_budget_that_ends_while_the_prefix_runs_ends_the_rung(
 
 def test_partial_declines_where_nothing_would_stay_frozen(backbone: Backbone, data: TrainingData) -> None:
     facts = _facts(data)
-    answer = METHODS["partial"].suggest(facts, backbone, {"unfreeze": len(backbone.stages)})
+    answer = METHODS["partial"].suggest(facts, None, backbone, {"unfreeze": len(backbone.stages)})
     assert isinstance(answer, Decline)
     assert f"use {len(backbone.stages) - 1} or less" in answer.reason
-    fine = METHODS["partial"].suggest(facts, backbone, {"unfreeze": 1})
+    fine = METHODS["partial"].suggest(facts, None, backbone, {"unfreeze": 1})
     assert not isinstance(fine, Decline)
     assert [choice.value for choice in fine.choices if choice.what == "tuned stages"] == ["stage5"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headstart.training import logistic
-from headstart.training.logistic import Solver, blocks, prepare
-from headstart.training.probe import STRENGTHS, Problem, folds, walk
+from headstart.heads import logistic
+from headstart.heads.logistic import Solver, blocks, prepare
+from headstart.heads.probe import STRENGTHS, Problem, folds, walk
 
 
 @pytest.fixture(autouse=True)

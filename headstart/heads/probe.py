@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from headstart._core.progress import track
 from headstart._core.seed import derive
 from headstart.data.records import Sample
+from headstart.heads.logistic import LinearHead, Solver, blocks, prepare
 from headstart.scores import fold_numbers
-from headstart.training.logistic import LinearHead, Solver, blocks, prepare
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -1,0 +1,211 @@
+"""What trusting `headstart rank` costs: the best candidate's test accuracy minus that of the one it puts first, as JSON.
+
+    python bench/rank_regret.py DATA/hymenoptera DATA/rsscn7-satellite DATA/cifar10-5k --out rank_regret.json
+
+The candidates are the three bundled networks, their twins with random weights, and two damaged copies of the first: one with
+noise on every weight, one with the weights of a stage shuffled. The ranking sees the training images alone. What is true of
+a candidate is what `fit` would reach with it at its first rung: a logistic head on all training images, its strength
+cross-validated, tested on the sealed test split, which is opened once for each set. `--train 300 --train 0` repeats it with
+fewer training images (0: all). Every number of the answer is in [0, 1].
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from headstart import data, ranking, scores, weights
+from headstart._core.files import write_text
+from headstart._core.seed import generator
+from headstart.data.records import Dataset, Sample
+from headstart.features import FeatureStore
+from headstart.heads.probe import STRENGTHS, Problem, group_numbers, walk
+from headstart.ranking import Ranking, RankOptions
+from headstart.weights.catalog import BUNDLED
+
+ARCH = "tf_efficientnet_lite0"
+NOISE = 0.5  # standard deviation of the noise, in those of the tensor it is added to
+FOLDS = 5
+
+
+def damaged(folder: Path) -> list[str]:
+    """Names of the two damaged copies of the first bundled network, written to that folder."""
+    backbone = weights.load(f"bundled:{next(iter(BUNDLED))}")
+    state = {name: value.clone() for name, value in backbone.module.state_dict().items()}
+    draws = torch.Generator().manual_seed(0)
+    noisy, shuffled = dict(state), dict(state)
+    for name, value in state.items():
+        if value.ndim == 4:
+            noisy[name] = value + NOISE * value.std() * torch.randn(value.shape, generator=draws)
+    stage = backbone.stages[len(backbone.stages) // 2]
+    for name in stage.parameters:
+        flat = state[name].flatten()
+        shuffled[name] = flat[torch.randperm(len(flat), generator=draws)].reshape(state[name].shape)
+    out = []
+    for title, content in (("noisy", noisy), ("shuffled", shuffled)):
+        path = folder / f"{title}.safetensors"
+        save_file({name: value.contiguous() for name, value in content.items()}, path)
+        out.append(f"file:{path}")
+    return out
+
+
+def everyone(folder: Path) -> list[str]:
+    """The eight candidates."""
+    return [
+        *(f"bundled:{name}" for name in BUNDLED),
+        *(f"random:tf_{name}" for name in BUNDLED),
+        *damaged(folder),
+    ]
+
+
+def with_train(dataset: Dataset, count: int) -> Dataset:
+    """The dataset with only so many training images, each class by its share; 0: all of them."""
+    train = dataset.train
+    if not 0 < count < len(train):
+        return dataset
+    order = generator(0, "rank regret", count).permutation(len(train))
+    labels = np.array([train[place].labels[0] for place in order])
+    order = order[np.argsort(labels, kind="stable")]
+    kept = order[np.unique(np.linspace(0, len(order) - 1, count).round().astype(int))]
+    return replace(dataset, samples=tuple(train[place] for place in np.sort(kept)))
+
+
+def reached(name: str, dataset: Dataset, test: Sequence[Sample]) -> NDArray[np.float64]:
+    """Correctness (N,) on the test images of a logistic head on all training images."""
+    backbone = weights.load(name, arch=ARCH if name.startswith("file:") else "")
+    store = FeatureStore(backbone)
+    train = dataset.train
+    targets = np.array([each.labels[0] for each in train], np.int64)
+    problem = Problem(
+        features=store.get(train),
+        targets=targets,
+        groups=group_numbers(train),
+        classes=len(dataset.classes),
+        weights=None,
+    )
+    path = walk(problem, strengths=STRENGTHS, count=FOLDS, seed=0)
+    logits = path.heads[path.chosen](store.get(test))
+    truth = np.array([each.labels[0] for each in test])
+    out: NDArray[np.float64] = (logits.argmax(1) == truth).astype(np.float64)
+    return out
+
+
+def cell(
+    source: str, found: Ranking, correct: dict[str, NDArray[np.float64]], titles: dict[str, str]
+) -> dict[str, Any]:
+    """One set at one size: who was put first, what that costs, and whether the ties were ties."""
+    accuracy = {name: float(each.mean()) for name, each in correct.items()}
+    best = max(accuracy.values())
+    first, *others = found.rows
+    pairs = [
+        {
+            "weights": titles[row.weights],
+            "called_tied": row.tied,
+            "true_tie": bool(scores.tied(np.stack([correct[first.weights], correct[row.weights]], 1)).all()),
+            "difference": accuracy[first.weights] - accuracy[row.weights],
+        }
+        for row in others
+    ]
+    strongest = max(found.rows, key=lambda row: row.top1 or 0.0).weights
+    inside = [row.low <= accuracy[row.weights] <= row.high for row in found.rows]
+    return {
+        "data": Path(source).name,
+        "train": found.of,
+        "measured": found.images,
+        "test": len(correct[first.weights]),
+        "chosen": titles[found.chosen],
+        "regret": best - accuracy[found.chosen],
+        "regret_by_imagenet_alone": best - accuracy[strongest],
+        "expected": first.expected,
+        "interval": [first.low, first.high],
+        "intervals_that_hold": sum(inside) / len(inside),
+        "accuracies": {titles[name]: value for name, value in accuracy.items()},
+        "probabilities": {titles[row.weights]: row.best for row in found.rows},
+        "pairs": pairs,
+        "seconds": found.seconds,
+    }
+
+
+def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the cells."""
+    pairs = [pair for each in cells for pair in each["pairs"]]
+    shown = [pair for pair in pairs if not pair["called_tied"]]
+    even = [pair for pair in pairs if pair["true_tie"]]
+    return {
+        "cells": len(cells),
+        "mean_regret": float(np.mean([each["regret"] for each in cells])),
+        "worst_regret": max(each["regret"] for each in cells),
+        "mean_regret_by_imagenet_alone": float(np.mean([each["regret_by_imagenet_alone"] for each in cells])),
+        "wins_called": len(shown),
+        "wins_that_the_test_split_contradicts": sum(
+            pair["difference"] < 0 and not pair["true_tie"] for pair in shown
+        ),
+        "test_ties": len(even),
+        "test_ties_called_ties": sum(pair["called_tied"] for pair in even),
+    }
+
+
+def measure(source: str, names: Sequence[str], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The cells of one set."""
+    dataset = data.load(source)
+    test = dataset.test.open()
+    if options.test:
+        test = tuple(
+            test[place] for place in generator(0, "test", len(test)).permutation(len(test))[: options.test]
+        )
+    titles = {name: f"{Path(name).stem} {ARCH}" if name.startswith("file:") else name for name in names}
+    out = []
+    for count in options.train or [0]:
+        part = with_train(dataset, count)
+        asked = RankOptions(weights=",".join(names), arch=ARCH, images=options.images, non_commercial=True)
+        found = ranking.rank(part, asked)
+        out.append(
+            cell(source, found, {row.weights: reached(row.weights, part, test) for row in found.rows}, titles)
+        )
+    return out
+
+
+def main() -> None:
+    """Measure every set that was asked for and write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", nargs="+", help="class folders")
+    parser.add_argument("--train", type=int, action="append", help="training images; may be repeated; 0: all")
+    parser.add_argument("--test", type=int, default=0, help="test images, at most; 0: all")
+    parser.add_argument("--images", type=int, default=1000, help="that the ranking measures, at most")
+    parser.add_argument("--out", default="", help="file to write; by default standard output")
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        names = everyone(Path(folder))
+        cells = [each for source in options.data for each in measure(source, names, options)]
+    answer = {
+        "summary": summary(cells),
+        "cells": cells,
+        "noise": NOISE,
+        "seed": 0,
+        "seconds": time.monotonic() - started,
+        "machine": {"platform": platform.platform(), "processor": platform.machine()},
+        "versions": {"python": platform.python_version()}
+        | {n: version(n) for n in ("headstart", "torch", "timm")},
+    }
+    text = json.dumps(answer, indent=1) + "\n"
+    write_text(Path(options.out), text) if options.out else print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

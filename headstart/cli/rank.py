@@ -1,0 +1,81 @@
+"""`headstart rank`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from headstart.cli.flags import record_flags, with_flags
+from headstart.cli.output import Json, print_json, print_table, say
+from headstart.data.records import LoadOptions
+from headstart.ranking import Ranking, RankOptions
+
+_OWN = {item.name for item in fields(RankOptions)}
+
+
+@with_flags(record_flags(RankOptions, panel="Ranking"), record_flags(LoadOptions, panel="Data"))
+def rank(
+    source: Annotated[
+        str, typer.Argument(metavar="DATA", help="Class folders, a CSV or Parquet file, or a built-in name.")
+    ],
+    json: Json = False,
+    **flat: Any,
+) -> None:
+    """Which pretrained weights suit your images: what is known of them, corrected by what is measured on your data."""
+    from headstart import data, ranking
+    from headstart.compute import keep_memory
+
+    options = RankOptions(**{name: value for name, value in flat.items() if name in _OWN})
+    keep_memory()
+    reading = {name: value for name, value in flat.items() if name not in _OWN or name == "seed"}
+    dataset = data.load(source, LoadOptions(**reading))
+    found = ranking.rank(dataset, options)
+    print_json(found) if json else _show(found, source)
+
+
+def _show(found: Ranking, source: str) -> None:
+    say(f"{source}: measured on {found.images} of {found.of} training images, in {found.seconds:.0f} s")
+    several = sum(row.tied for row in found.rows) > 1
+    print_table(
+        "",
+        ["weights", "expected accuracy", "best", "ms/image", "million"],
+        [
+            (
+                row.weights,
+                f"{row.expected:.1%} ({row.low:.1%} to {row.high:.1%})",
+                f"{row.best:.0%}{' tie' if row.tied and several else ''}",
+                f"{row.latency:.0f}",
+                f"{row.parameters / 1e6:.1f}",
+            )
+            for row in found.rows
+        ],
+    )
+    print_table(
+        "measured (higher is better)",
+        ["weights", "probe", "k-NN", "LogME", "LEEP", "H-score"],
+        [
+            (
+                row.weights,
+                f"{row.scores.probe:.1%}",
+                "" if row.scores.knn is None else f"{row.scores.knn:.1%}",
+                *(_number(value) for value in (row.scores.log_me, row.scores.leep, row.scores.h_score)),
+            )
+            for row in found.rows
+        ],
+    )
+    for row in found.rows:
+        say(f"{row.weights}: {row.why}")
+    for left in found.skipped:
+        say(f"left out: {left.weights}: {left.why}")
+    if found.offers:
+        say("\nNot on this machine; a download (--download, or --weights NAME) would allow:")
+    for offer in found.offers:
+        say(f"- {offer.weights} ({offer.parameters / 1e6:.0f} million, {offer.licence}): {offer.why}")
+    say(f"\n{found.reason}")
+    say(f"Use it:  headstart fit {source} --weights {found.chosen}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

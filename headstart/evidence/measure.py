@@ -1,0 +1,193 @@
+"""Everything that is measured before a plan is made, in the order of what it is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from headstart import compute, similarity
+from headstart._core.clock import Clock
+from headstart._core.records import record
+from headstart.data.records import DatasetFacts, Sample
+from headstart.evidence import cost, curve, depths, match, sizes
+from headstart.evidence.probing import Probing, choose_images, correctness
+from headstart.evidence.records import Cost, DepthProbe, Evidence, SizeProbe
+from headstart.features import FeatureStore
+from headstart.tasks import TASKS
+from headstart.weights import Backbone
+
+_SIZES_WORK, _TWIN_WORK = 300e9, 150e9
+"""Floating-point operations whose images are judged at other sizes, and by the twin: one to three seconds of two cores."""
+
+_GPU = 20  # times as much on a GPU
+_FEWEST = 100  # images, below which their answers would be lost in noise
+
+
+@record
+class Options:
+    """How much is looked at.
+
+    Attributes:
+        images: training images that the probes of depths and the learning curve use at most; more say little more.
+        seed: of the choice of images.
+        sizes: input sizes to try besides the network's own; empty: the images' own sizes say which.
+        twin: whether the randomly initialised twin is measured.
+        cost: whether training steps are timed.
+    """
+
+    images: int = 1000
+    seed: int = 0
+    sizes: tuple[int, ...] = ()
+    twin: bool = True
+    cost: bool = True
+
+
+def measure(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    *,
+    store: FeatureStore,
+    facts: DatasetFacts,
+    options: Options | None = None,
+    clock: Clock | None = None,
+) -> Evidence:
+    """What these weights and these images say of each other; a few seconds, and most of it is work that a fit needs anyway.
+
+    Features go through the store, so that neither a fit nor another look computes them again. What is left away because
+    the clock's budget is over, or because there are too few images, stands in `skipped`.
+
+    Args:
+        backbone: the network with its pretrained weights.
+        samples: the training images, scanned.
+        store: of the backbone's features.
+        facts: of the dataset.
+        options: how much is looked at.
+        clock: its budget ends the measuring after the current part; a signal ends it at once.
+
+    Raises:
+        Stopped: when somebody asked for an end.
+    """
+    started, asked, watch = time.monotonic(), options or Options(), clock or Clock()
+    task = TASKS[facts.task]
+    probing = choose_images(samples, task, classes=len(facts.classes), limit=asked.images, seed=asked.seed)
+    look = match.look_at(probing.samples, clock_over=lambda: bool(watch.over))
+    work = _Work(backbone, samples, probing, watch, asked)
+    distance = similarity.domain_distance(backbone, samples, seed=asked.seed, clock=watch)
+    found: depths.Found = {}
+    fault, learned = probing.fault, None
+    if fault:
+        work.skipped.append(f"No probes: {fault}.")
+    else:
+        found = store.get_depths(probing.samples, depths.depth_names(backbone), clock=watch)
+        work.judged = depths.judge_depths(backbone, probing, found)
+    if found and work.wanted("the learning curve"):
+        learned = curve.learning_curve(found["output"], probing, task, total=len(samples), seed=asked.seed)
+        if learned is None:
+            work.skipped.append("No learning curve: too few images to learn from parts of them.")
+    costs = _cost(work)
+    tried = _sizes(work, found)
+    probes = _gains(work, found)
+    return Evidence(
+        weights=backbone.info.name,
+        images=len(probing),
+        distance=distance,
+        standing=similarity.standing(distance, weights=backbone.info.name).text,
+        depths=probes,
+        sizes=tried,
+        curve=learned,
+        cost=costs,
+        findings=match.find_mismatches(facts, backbone.info.preprocess, look),
+        seconds=time.monotonic() - started,
+        skipped=tuple(work.skipped),
+        twin_images=work.twin_images,
+    )
+
+
+@dataclass
+class _Work:
+    """What the parts share, and what they have left away."""
+
+    backbone: Backbone
+    samples: Sequence[Sample]
+    probing: Probing
+    clock: Clock
+    options: Options
+    judged: tuple[depths.Judged, ...] = ()
+    forward: float | None = None
+    twin_images: int = 0
+    skipped: list[str] = field(default_factory=list)
+
+    def wanted(self, what: str) -> bool:
+        """Whether there is time left; if not, that is noted."""
+        if self.clock.over:
+            self.skipped.append(f"Not measured: {what}; {self.clock.over}.")
+            return False
+        return True
+
+    def affordable(self, work: float) -> Probing:
+        """As many of the images as that many operations compute; the same on every machine of a kind."""
+        contract = self.backbone.info.preprocess
+        where = next(self.backbone.module.parameters()).device
+        blank = torch.zeros(1, 3, contract.height, contract.width, device=where)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.backbone.module.eval()(blank)
+        scale = 1 if compute.device().type == "cpu" else _GPU
+        return self.probing.first(max(_FEWEST, int(scale * work / max(1, counter.get_total_flops()))))
+
+    def seconds(self) -> float:
+        """Seconds per image of a frozen pass at the network's own size, measured once."""
+        if self.forward is None:
+            self.forward = sizes.seconds_of_pass(
+                self.backbone,
+                self.probing,
+                among=self.samples,
+                depths=depths.depth_names(self.backbone),
+                clock=self.clock,
+            )
+        return self.forward
+
+
+def _cost(work: _Work) -> Cost | None:
+    if not work.options.cost or not len(work.probing) or not work.wanted("the cost of training"):
+        return None
+    return cost.measure_cost(work.backbone, work.probing.samples, forward=work.seconds())
+
+
+def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
+    short_sides = [min(each.width, each.height) for each in work.samples]
+    own = work.backbone.info.preprocess.height
+    tried = sizes.candidate_sizes(work.backbone.info.preprocess, short_sides)
+    if work.options.sizes:
+        tried = (*sorted({*work.options.sizes} - {own}), own)
+    others = [size for size in tried if size != own and sizes.takes(work.backbone, size)]
+    if len(tried) > 1 and not others:
+        work.skipped.append(f"No other input size: this network takes {own} pixels only.")
+    if not found or not others or not work.wanted("other input sizes"):
+        return ()
+    few = work.affordable(_SIZES_WORK)
+    contract = work.backbone.info.preprocess
+    engine = compute.choose(
+        work.backbone, work.samples, contract, depths=depths.depth_names(work.backbone)
+    ).chosen.engine
+    seconds = [share * work.seconds() for share in sizes.relative_costs(work.backbone, others, engine=engine)]
+    right = [sizes.probe_size(work.backbone, size, few, clock=work.clock) for size in others]
+    reference = correctness(found["output"][: len(few)], few)
+    judged = [*zip(others, right, seconds, strict=True), (own, reference, work.seconds())]
+    return sizes.size_probes(judged, own=own, images=len(few))
+
+
+def _gains(work: _Work, found: depths.Found) -> tuple[DepthProbe, ...]:
+    """The probes, with the transfer gain at each depth where it is measured."""
+    plain = tuple(each.record() for each in work.judged)
+    if not plain or work.backbone.info.objective == "none" or not work.options.twin:
+        return plain
+    if not work.wanted("the randomly initialised twin"):
+        return plain
+    few = work.affordable(_TWIN_WORK)
+    blank = depths.twin_features(work.backbone, few, clock=work.clock)
+    work.twin_images = len(few)
+    return depths.with_gains(work.judged, few, found, blank)

@@ -1,0 +1,94 @@
+"""Training of the same network from random weights: what pretraining has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from headstart._core.records import record
+from headstart.data.records import DatasetFacts
+from headstart.methods import full
+from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
+
+if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
+    from headstart.evidence import Evidence
+    from headstart.tasks import Classifier
+    from headstart.weights import Backbone
+
+LARGE = 10_000  # images, below which random weights collapse: He 2019 found so on COCO with 3,500, and a tie with 10,000
+
+_STEPS = 12_000  # that the schedule tries to reach; the classic 90 epochs are the least, this many the most:
+_LEAST_EPOCHS, _MOST_EPOCHS = 30, 150
+
+
+@record
+class ScratchParams(full.FullParams):
+    """Parameters of training from scratch: those of full fine-tuning, with a longer, faster, rougher schedule."""
+
+    epochs: int = 90
+    learning_rate: float = 1e-3
+    layer_decay: float = 1.0
+    head_factor: float = 1.0
+    augment: str = "strong"
+    patience: int = 20
+    batchnorm: str = "tuned"
+    head_start: str = "random"
+
+
+def suggest(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
+) -> Suggestion | Decline:
+    """Epochs and batch size for this many images."""
+    del evidence
+    if given.get("batchnorm") == "frozen":
+        return Decline(
+            reason="random weights have no statistics to freeze: use --batchnorm tuned or re-estimated"
+        )
+    if given.get("l2sp"):
+        return Decline(reason="random weights are no place to be pulled back to: leave --l2sp away")
+    n = facts.n_train
+    batch = given.get("batch_size", 64 if n >= 1000 else 32)
+    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_STEPS * batch / max(n, 1))))
+    values = {"epochs": epochs, "batch_size": batch, "augment": "strong", "batchnorm": "tuned"}
+    reasons = {
+        "epochs": f"{n} training images; random weights need about {_STEPS} steps",
+        "batch_size": "large enough for BatchNorm to follow",
+        "augment": "nothing but variation keeps a network without pretraining from learning by heart",
+        "batchnorm": "random weights have no statistics to keep",
+    }
+    answer = full.resolve(ScratchParams, facts, backbone, values | given)
+    if isinstance(answer, Decline):
+        return answer
+    choices = tuple(
+        Choice(what=what, value=str(getattr(answer.params, what)), why="asked for" if what in given else why)
+        for what, why in reasons.items()
+        if what != "batchnorm" or backbone.norms
+    )
+    return Suggestion(params=answer.params, choices=choices)
+
+
+def apply(backbone: Backbone, model: Classifier, params: ScratchParams) -> Applied:
+    """As for full fine-tuning, from random weights."""
+    return replace(full.apply(backbone, model, params), restart=True)
+
+
+def _why_not(facts: DatasetFacts, evidence: Evidence | None) -> str:
+    """Why random weights cannot catch up: too few images, or images that the pretraining knows."""
+    if facts.n_train < LARGE:
+        return f"random weights need {LARGE} training images or more to catch up, there are {facts.n_train}"
+    if evidence is None or not evidence.standing.startswith("far"):
+        return "the images are not known to be far from those of the pretraining, whose features are then worth keeping"
+    return ""
+
+
+METHOD = Method(
+    name="scratch",
+    summary="training from random weights, longer and with stronger augmentation",
+    solver="gradient",
+    params=ScratchParams,
+    check=full.check,
+    suggest=suggest,
+    apply=apply,
+    expects="scratch",
+    why_not=_why_not,
+)

@@ -1,0 +1,24 @@
+"""Facts, evidence and wishes become a plan: rungs in order, each value with its reason; no side effects."""
+
+from headstart.planning.edited import load_plan, told_edited
+from headstart.planning.expect import place_words, told
+from headstart.planning.make import check_given, make_plan
+from headstart.planning.records import PREFERENCES, Expected, Guide, Plan, Rung, Wishes
+from headstart.planning.worth import confidence, not_worth
+
+__all__ = [
+    "PREFERENCES",
+    "Expected",
+    "Guide",
+    "Plan",
+    "Rung",
+    "Wishes",
+    "check_given",
+    "confidence",
+    "load_plan",
+    "make_plan",
+    "not_worth",
+    "place_words",
+    "told",
+    "told_edited",
+]

@@ -1,0 +1,135 @@
+"""What is decided before anything is trained: the plan, from what is measured, or from a file that the user edited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from headstart import evidence, planning
+from headstart._core import records
+from headstart._core.clock import Clock, parse_duration
+from headstart._core.errors import BadOption, BadPlan
+from headstart.data.records import Dataset, DatasetFacts
+from headstart.evidence import Evidence
+from headstart.evidence.sizes import takes
+from headstart.features import FeatureStore
+from headstart.planning import Plan, Wishes
+from headstart.runs.options import FitOptions
+from headstart.weights import Backbone
+
+PLAN, EVIDENCE = "plan.json", "evidence.json"
+
+_SHARE, _LEAST = 0.25, 10.0  # of the budget for measuring, and seconds that it may have in any case
+_IN_THE_PLAN = ("method", "weights", "budget", "seed", "prefer")  # options that a plan has fields for
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The plan, what it rests on (None where nothing was measured), and the network at the plan's input size."""
+
+    plan: Plan
+    evidence: Evidence | None
+    backbone: Backbone
+
+
+def with_plan(options: FitOptions) -> FitOptions:
+    """The options, with what the plan that they name says of weights and seed; without a plan as they are.
+
+    Raises:
+        BadOption: for an option that has no effect beside a plan.
+        BadInput, BadPlan: for a plan that cannot be used.
+    """
+    if not options.plan:
+        return options
+    usual = FitOptions()
+    given = [name for name in _IN_THE_PLAN if getattr(options, name) != getattr(usual, name)] + list(
+        options.given
+    )
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise BadOption(f"{names} has no effect with --plan.", hint=f"Edit {options.plan} instead.")
+    plan = planning.load_plan(Path(options.plan))
+    return replace(options, weights=plan.weights, seed=plan.seed, data=replace(options.data, seed=plan.seed))
+
+
+def decide(
+    dataset: Dataset, facts: DatasetFacts, backbone: Backbone, options: FitOptions, folder: Path | None
+) -> Decision:
+    """The plan of an interrupted run in the folder, or of the file that the user named, or a new one.
+
+    For `--method auto` the images are measured first: the measurements of an interrupted run in the folder are taken as
+    they are.
+    """
+    if folder is not None and (folder / PLAN).exists():
+        plan = records.load(Plan, folder / PLAN)
+        return Decision(plan, _measured_before(folder), at_size(backbone, plan.input_size))
+    if options.plan:
+        plan = _of_file(Path(options.plan), facts, backbone)
+        return Decision(plan, None, at_size(backbone, plan.input_size))
+    found = None
+    if options.method == "auto":
+        found = (None if folder is None else _measured_before(folder)) or _measure(
+            dataset, facts, backbone, options
+        )
+    plan = planning.make_plan(facts, found, backbone=backbone, wishes=wishes_of(options))
+    return Decision(plan, found, at_size(backbone, plan.input_size))
+
+
+def save(decision: Decision, folder: Path) -> None:
+    """Write the evidence, if there is any, and then the plan: where there is a plan, its evidence is whole."""
+    if decision.evidence is not None:
+        records.save(folder / EVIDENCE, decision.evidence)
+    records.save(folder / PLAN, decision.plan)
+
+
+def wishes_of(options: FitOptions) -> Wishes:
+    """What the planner needs to know of the options."""
+    return Wishes(
+        method=options.method,
+        budget_seconds=parse_duration(options.budget),
+        seed=options.seed,
+        given=options.given,
+        prefer=options.prefer,
+    )
+
+
+def at_size(backbone: Backbone, size: int | None) -> Backbone:
+    """The same network with the contract for that input size; None: its own."""
+    contract = backbone.info.preprocess
+    if size is None or size == contract.height == contract.width:
+        return backbone
+    return replace(backbone, info=replace(backbone.info, preprocess=contract.at(size)))
+
+
+def _measured_before(folder: Path) -> Evidence | None:
+    path = folder / EVIDENCE
+    return records.load(Evidence, path) if path.exists() else None
+
+
+def _measure(dataset: Dataset, facts: DatasetFacts, backbone: Backbone, options: FitOptions) -> Evidence:
+    budget = parse_duration(options.budget)
+    return evidence.measure(
+        backbone,
+        dataset.train,
+        store=FeatureStore(backbone, among=dataset.samples),
+        facts=facts,
+        options=evidence.Options(seed=options.seed),
+        clock=Clock(None if budget is None else max(_LEAST, _SHARE * budget)),
+    )
+
+
+def _of_file(path: Path, facts: DatasetFacts, backbone: Backbone) -> Plan:
+    """The user's plan, if it is one for this data and this network."""
+    plan = planning.told_edited(planning.load_plan(path), path)
+    if plan.task != facts.task:
+        raise BadPlan(
+            f"{path} has the task {plan.task}, but the data asks for {facts.task}.",
+            hint="Make a plan of this data: headstart plan DATA --json",
+        )
+    native = backbone.info.preprocess
+    if plan.input_size not in (None, native.height) and not takes(backbone, plan.input_size):
+        raise BadPlan(
+            f"{path}: input_size is {plan.input_size}, which {backbone.info.arch} does not take.",
+            hint=f"Its own size is {native.height}; some networks take no other.",
+        )
+    return plan

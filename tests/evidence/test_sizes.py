@@ -1,0 +1,108 @@
+"""Input sizes: which are tried, that the network's own is the yardstick, and that small pictures need less than 224."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstart import compute, data, weights
+from headstart.data.preprocess import Preprocess
+from headstart.evidence.probing import choose_images, correctness
+from headstart.evidence.sizes import (
+    candidate_sizes,
+    probe_size,
+    relative_costs,
+    seconds_of_pass,
+    size_probes,
+    takes,
+)
+from headstart.features import FeatureStore
+from headstart.tasks import TASKS
+from headstart.weights import Backbone
+from tests.evidence.pictures import stripes, tiny
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("own", "side", "expected"),
+    [
+        (224, 28, (96, 160, 224)),
+        (224, 150, (128, 192, 224)),
+        (224, 500, (160, 224)),
+        (384, 100, (96, 256, 384)),
+        (96, 28, (96,)),
+    ],
+)
+def test_candidates_follow_the_images(own: int, side: int, expected: tuple[int, ...]) -> None:
+    contract = Preprocess(
+        height=own, width=own, resize=own * 8 // 7, interpolation="bicubic", mean=HALF, std=HALF
+    )
+    assert candidate_sizes(contract, [side] * 9) == expected
+
+
+def test_a_loss_is_paired_with_the_own_size() -> None:
+    own = np.array([1.0, 1, 1, 0, 1, 1, 0, 1, 1, 1])
+    small = own.copy()
+    small[0] = 0.0
+    found = size_probes([(96, small, 0.001), (160, None, 0.002), (224, own, 0.004)], own=224, images=10)
+    assert [probe.size for probe in found] == [96, 224], "a size without an answer is left out"
+    assert found[0].loss == pytest.approx(0.1)
+    assert found[0].loss_error == pytest.approx(np.std(own - small, ddof=1) / np.sqrt(10))
+    assert found[1].loss == found[1].loss_error == 0.0
+
+
+def test_networks_say_which_sizes_they_take() -> None:
+    assert takes(tiny(), 96)
+    assert not takes(weights.blank("vit_tiny_patch16_224"), 96), (
+        "its position embeddings are made for one size"
+    )
+
+
+def test_features_at_another_size_are_other_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = FeatureStore.get
+
+    def watched(self: FeatureStore, *args: object, **more: object) -> object:
+        asked.append(self._backbone.info.preprocess.height)
+        return real(self, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FeatureStore, "get", watched)
+    dataset = stripes(40)
+    images = choose_images(dataset.train, TASKS["classify"], classes=2, limit=30, seed=0)
+    right = probe_size(tiny(), 96, images)
+    assert asked == [96]
+    assert right is not None
+    assert right.shape == (len(images),)
+
+
+@pytest.fixture(scope="module")
+def lite() -> Backbone:
+    return weights.load("bundled:efficientnet_lite0")
+
+
+@pytest.mark.slow
+def test_tiny_pictures_need_less_than_224_pixels(test_data: Path, lite: Backbone) -> None:
+    """CIFAR-10: some smaller size loses nothing that its paired interval could tell, and costs less than half."""
+    dataset = data.load(str(test_data / "cifar10-5k"), data.LoadOptions())
+    images = choose_images(dataset.train, TASKS["classify"], classes=10, limit=200, seed=0)
+    tried = candidate_sizes(lite.info.preprocess, [min(each.width, each.height) for each in images.samples])
+    assert tried == (96, 160, 224)
+    right = [probe_size(lite, size, images) for size in tried[:-1]]
+    costs = relative_costs(lite, tried[:-1], engine=compute.REFERENCE)
+    own = correctness(FeatureStore(lite).get(images.samples), images)
+    judged = [*zip(tried, [*right, own], [*costs, 1.0], strict=True)]
+    found = size_probes(judged, own=224, images=len(images))
+    suffices = [probe for probe in found[:-1] if probe.loss - 1.96 * probe.loss_error <= 0]
+    assert suffices, [(probe.size, probe.loss, probe.loss_error) for probe in found]
+    assert min(probe.seconds_per_image for probe in suffices) < 0.75
+
+
+def test_a_pass_is_timed_and_larger_inputs_cost_more() -> None:
+    images = choose_images(stripes(40).train, TASKS["classify"], classes=2, limit=30, seed=0)
+    assert 0 < seconds_of_pass(tiny(), images, among=images.samples, depths=()) < 1
+    small, large = relative_costs(tiny(), (32, 256), engine=compute.REFERENCE)
+    assert small < 1 < large, "64 pixels are its own"
+    assert large > 4 * small

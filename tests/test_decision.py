@@ -1,0 +1,381 @@
+"""Evidence made by hand and the plans that must follow from it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from headstart._core import records
+from headstart._core.records import from_plain
+from headstart.data.records import DatasetFacts, SplitFacts
+from headstart.evidence import Cost, Curve, CurvePoint, DepthProbe, Evidence, SizeProbe
+from headstart.methods import METHODS, Suggestion
+from headstart.planning import Plan, Wishes, make_plan
+from headstart.planning.expect import Setting, expect, place_words, seconds, tuning_share
+from headstart.planning.worth import chance_of_confirming, confidence
+from headstart.similarity import Distance
+from headstart.weights import Backbone, blank
+from tests.test_methods import facts as base_facts
+from tests.test_planning import on_ladder
+
+NATIVE = 160  # of test_resnet
+DISTANCE = {"close": 0.02, "moderate": 0.05, "far": 0.12}
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return blank("test_resnet")
+
+
+def facts(n: int, n_val: int | None = None, n_test: int = 200) -> DatasetFacts:
+    counts = {"train": n, "val": n // 4 if n_val is None else n_val, "test": n_test}
+    return replace(
+        base_facts(n),
+        splits={
+            name: SplitFacts(n=k, per_class=dict.fromkeys("abc", k // 3), made=True)
+            for name, k in counts.items()
+        },
+    )
+
+
+def probe(name: str, accuracy: float, error: float = 0.01, random: float | None = 0.4) -> DepthProbe:
+    return DepthProbe(name=name, outputs=(name,), width=64, accuracy=accuracy, error=error, random=random)
+
+
+def evidence(level: str, *depths: DepthProbe, images: int = 1000, **more: Any) -> Evidence:
+    value = DISTANCE[level]
+    usual: dict[str, Any] = {
+        "weights": "bundled:efficientnet_lite0",
+        "images": images,
+        "distance": Distance(overall=value, low=value * 0.98, high=value * 1.02, n=128),
+        "standing": f"{level} ({value})",
+        "depths": depths,
+        "sizes": (SizeProbe(size=NATIVE, accuracy=depths[-1].accuracy, error=0.01, seconds_per_image=0.01),),
+        "curve": None,
+        "cost": Cost(forward=0.01, step=0.04, partial_step=0.01),
+        "findings": (),
+        "seconds": 5.0,
+    }
+    return Evidence(**(usual | more))
+
+
+def plan(backbone: Backbone, n: int, found: Evidence | None, **wishes: Any) -> Plan:
+    given = {"given": {}} | wishes
+    return make_plan(facts(n), found, backbone=backbone, wishes=Wishes(**given))
+
+
+def names(made: Plan) -> list[str]:
+    return [rung.method for rung in made.rungs]
+
+
+def why_left_out(made: Plan, name: str) -> str:
+    return next(c.why for c in made.decided if c.what == name and c.value == "left out")
+
+
+CLOSE = evidence("close", probe("stage2", 0.85), probe("stage4", 0.93), probe("output", 0.96), images=240)
+FAR = evidence("far", probe("stage2", 0.86), probe("stage3", 0.936), probe("output", 0.839), images=630)
+
+
+# The textbook's corners, measured
+
+
+def test_few_close_images_begin_with_the_probe(backbone: Backbone) -> None:
+    made = plan(backbone, 240, CLOSE)
+    assert names(made)[0] == "linear-probe"
+    assert "depth-probe" not in names(made)
+    assert (made.guide.size, made.guide.similarity, made.guide.prior) == (
+        "small",
+        "close",
+        "feature extraction",
+    )
+    # Tuning, if it is planned at all, is announced as a doubtful rung: 60 validation images cannot show half a point.
+    assert len(made.rungs) > 1
+    for rung in made.rungs[1:]:
+        assert rung.doubtful
+        assert "Climbed only if" in rung.why
+        assert f"then, if that ends below its expectation, {rung.method}" in made.guide.therefore
+
+
+def test_few_far_images_begin_with_earlier_layers(backbone: Backbone) -> None:
+    made = plan(backbone, 630, FAR)
+    assert names(made)[0] == "depth-probe"
+    assert "linear-probe" not in names(made)
+    why = why_left_out(made, "linear-probe")
+    assert "block 3 93.6 %" in why
+    assert "the last layer 83.9 %" in why
+    assert made.guide.prior == "feature extraction from earlier layers"
+    assert any("9.7 points more" in line for line in made.guide.measured)
+
+
+def test_many_close_images_end_with_tuning_everything(backbone: Backbone) -> None:
+    found = evidence("close", probe("stage4", 0.7), probe("output", 0.8), images=2000)
+    made = plan(backbone, 20_000, found, budget_seconds=None)
+    assert names(made)[0] == "linear-probe"
+    assert names(made)[-1] == "full"
+    assert made.guide.prior == "fine-tune the entire network"
+    full = made.rungs[-1].expected
+    first = made.rungs[0].expected
+    assert full is not None
+    assert first is not None
+    # close: 0.15 for each tenfold beyond 100 images: log10(200) * 0.15 = 34.5 % of 20 % errors, but for the last passes
+    assert full.accuracy == pytest.approx(0.8 + 0.2 * 0.345 * 0.865, abs=0.003)  # 8 passes: 1 - exp(-2)
+    assert "Kept only if" in made.rungs[-1].why
+
+
+@pytest.mark.parametrize(
+    ("depth", "chosen"),
+    [
+        (0.955, ["linear-probe"]),  # below
+        (0.965, ["linear-probe"]),  # above, by less than chance: the simpler stays
+        (
+            0.975,
+            ["linear-probe", "depth-probe"],
+        ),  # above by more than one standard error: both, cross-validated
+        (0.985, ["depth-probe"]),  # above by more than two
+    ],
+)
+def test_a_tie_goes_to_the_cheaper(depth: float, chosen: list[str], backbone: Backbone) -> None:
+    found = evidence("close", probe("stage3", depth), probe("output", 0.96), images=240)
+    made = plan(backbone, 240, found)
+    assert [name for name in names(made) if METHODS[name].solver == "features"] == chosen
+
+
+def test_size_prefers_the_network_that_is_cut_earlier(backbone: Backbone) -> None:
+    found = evidence("close", probe("stage3", 0.965), probe("output", 0.96), images=240)
+    assert "depth-probe" not in names(plan(backbone, 240, found))
+    assert "depth-probe" in names(plan(backbone, 240, found, prefer="size"))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "tuned", "why"),
+    [
+        ((0.5, 0.6, 0.7, 0.8, 0.9), 2, "up to stage4 (90.0%), the last"),  # the least
+        ((0.5, 0.6, 0.7, 0.69, 0.68), 2, "up to stage2 (70.0%) and no further (68.0% at stage4)"),
+        ((0.5, 0.7, 0.6, 0.6, 0.6), 3, "up to stage1 (70.0%)"),
+        ((0.7, 0.6, 0.6, 0.6, 0.6), 4, "up to stem (70.0%)"),  # all but the stem
+        # better by less than the standard error is not better
+        ((0.7, 0.705, 0.705, 0.705, 0.705), 4, "up to stem (70.0%)"),
+    ],
+)
+def test_what_lies_behind_the_best_depth_is_tuned(
+    accuracies: tuple[float, ...], tuned: int, why: str, backbone: Backbone
+) -> None:
+    stages = [stage.name for stage in backbone.stages]
+    assert len(stages) == len(accuracies)
+    probes = [probe(name, value) for name, value in zip(stages, accuracies, strict=True)]
+    found = evidence("far", *probes, probe("output", 0.6))
+    answer = METHODS["partial"].suggest(facts(630), found, backbone, {})
+    assert isinstance(answer, Suggestion)
+    assert answer.params.unfreeze == tuned
+    told = next(choice for choice in answer.choices if choice.what == "tuned stages")
+    assert told.value == ", ".join(stages[-tuned:])
+    assert why in told.why
+    asked = METHODS["partial"].suggest(facts(630), found, backbone, {"unfreeze": 1})
+    assert isinstance(asked, Suggestion)
+    assert asked.params.unfreeze == 1
+
+
+# Time
+
+
+def test_a_tiny_budget_leaves_the_probe(backbone: Backbone) -> None:
+    """4,000 images at 0.04 s a step: one pass takes 160 s."""
+    found = evidence("moderate", probe("stage3", 0.7), probe("output", 0.8))
+    made = plan(backbone, 4000, found, budget_seconds=60.0)
+    assert "full" not in names(made)
+    assert "a single pass takes about" in why_left_out(made, "full")
+    assert names(made)[0] == "linear-probe"
+
+
+def test_passes_follow_the_budget(backbone: Backbone) -> None:
+    """2,000 images, step 0.04 and 500 validation images at 0.01: a pass takes 85 s; the start with the probe about 45."""
+    found = evidence("moderate", probe("stage3", 0.7), probe("output", 0.8))
+    setting = Setting(facts=facts(2000), evidence=found, size=NATIVE, native=NATIVE)
+    full = METHODS["full"]
+    one, two = (seconds(full, {"epochs": count}, setting) for count in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert two - one == pytest.approx(2000 * 0.04 + 500 * 0.01)
+    made = plan(backbone, 2000, found, budget_seconds=600.0)
+    rung = made.rungs[-1]
+    assert rung.expected is not None
+    assert rung.expected.seconds is not None
+    assert rung.expected.seconds < 600
+    if rung.method == "full":
+        assert 1 <= rung.params["epochs"] < 15
+    free = plan(backbone, 2000, found, budget_seconds=None)
+    assert free.rungs[-1].params["epochs"] == 15
+
+
+def test_given_passes_are_not_shortened(backbone: Backbone) -> None:
+    found = evidence("moderate", probe("stage3", 0.7), probe("output", 0.8))
+    made = plan(backbone, 2000, found, budget_seconds=300.0, given={"epochs": 15})
+    assert all(rung.params.get("epochs", 15) == 15 for rung in made.rungs)
+
+
+def test_seconds_by_hand() -> None:
+    """1,000 images all probed, 250 for validation; the last two of three stages cost 0.005 + 0.015 s an image."""
+    cost = Cost(forward=0.01, step=0.04, partial_step=0.5, read=0.002, stages=(0.02, 0.005, 0.015))
+    found = evidence("far", probe("output", 0.8), images=1000, cost=cost)
+    setting = Setting(facts=facts(1000), evidence=found, size=NATIVE, native=NATIVE)
+    probed = 2 + 250 * 0.01 + 1000 * 0.002  # start, validation images, head
+    assert seconds(METHODS["linear-probe"], {"views": 1}, setting) == pytest.approx(probed)
+    full = seconds(METHODS["full"], {"epochs": 10}, setting)
+    assert full == pytest.approx(probed + 10 * (1000 * 0.042 + 250 * 0.01))
+    partial = seconds(METHODS["partial"], {"epochs": 10, "views": 4, "unfreeze": 2}, setting)
+    assert partial == pytest.approx(probed + 4250 * 0.01 + 10 * (1000 + 250 / 3) * 0.02)
+
+
+# Input size
+
+
+def sizes(*rows: tuple[int, float, float]) -> tuple[SizeProbe, ...]:
+    native = next(accuracy for size, accuracy, _ in rows if size == NATIVE)
+    return tuple(
+        SizeProbe(
+            size=size,
+            accuracy=accuracy,
+            error=0.01,
+            seconds_per_image=each,
+            loss=native - accuracy,
+            loss_error=0.004,
+        )
+        for size, accuracy, each in rows
+    )
+
+
+def test_small_pictures_get_a_small_input(backbone: Backbone) -> None:
+    """At half the size the probe loses a point, but four times as many passes fit into the budget."""
+    rows = sizes((80, 0.79, 0.0025), (NATIVE, 0.8, 0.01))
+    found = evidence("far", probe("stage3", 0.78), probe("output", 0.8), sizes=rows)
+    made = plan(backbone, 4000, found, budget_seconds=600.0)
+    assert made.input_size == 80
+    why = next(c.why for c in made.decided if c.what == "input size")
+    assert "80 px: 79.0 %" in why
+    assert "160 px: 80.0 %" in why
+
+
+def test_photos_keep_the_size_of_the_pretraining(backbone: Backbone) -> None:
+    rows = sizes((80, 0.70, 0.0025), (NATIVE, 0.96, 0.01))
+    found = replace(CLOSE, sizes=rows)
+    assert plan(backbone, 240, found).input_size == NATIVE
+
+
+def test_speed_takes_the_smaller_of_two_good_sizes(backbone: Backbone) -> None:
+    rows = sizes((80, 0.953, 0.0025), (NATIVE, 0.96, 0.01))
+    found = replace(CLOSE, sizes=rows)
+    assert plan(backbone, 240, found).input_size == NATIVE
+    assert plan(backbone, 240, found, prefer="speed").input_size == 80
+
+
+# Predictions
+
+
+def test_the_probe_is_expected_where_cross_validation_saw_it() -> None:
+    found = replace(CLOSE, images=240)
+    setting = Setting(facts=facts(240), evidence=found, size=NATIVE, native=NATIVE)
+    got = expect(METHODS["linear-probe"], {}, setting)
+    assert got.accuracy == pytest.approx(0.96)
+    # variance: the probe's 0.01, 0.012 between probes, 200 test images; 1.645 standard deviations
+    half = 1.645 * (0.01**2 + 0.012**2 + 0.96 * 0.04 / 200 + 0.25 / 200**2) ** 0.5
+    assert got.low == pytest.approx(0.96 - half, abs=1e-4)
+    assert got.high == pytest.approx(min(1.0, 0.96 + half), abs=1e-4)
+    assert "96.0 % +- 1.0 of 240 training images" in got.because[0]
+
+
+def test_the_learning_curve_fills_up_what_was_sampled() -> None:
+    """limit - 2 / sqrt(n): from 400 to 10,000 images 2/20 - 2/100 = 8 points."""
+    points = (CurvePoint(n=200, accuracy=0.76, error=0.01), CurvePoint(n=400, accuracy=0.8, error=0.01))
+    curve = Curve(
+        points=points, limit=0.9, scale=2, rate=0.5, twice=(0.83, 0.8, 0.86), fourfold=(0.85, 0.8, 0.88)
+    )
+    found = evidence("close", probe("output", 0.8), images=400, curve=curve)
+    setting = Setting(facts=facts(10_000), evidence=found, size=NATIVE, native=NATIVE)
+    got = expect(METHODS["linear-probe"], {}, setting)
+    assert got.accuracy == pytest.approx(0.88)
+    assert "the learning curve adds 8.0 points" in " ".join(got.because)
+
+
+@pytest.mark.parametrize(
+    ("level", "n", "share"),
+    [("close", 100, 0.0), ("close", 10_000, 0.3), ("far", 1000, 0.4), ("far", 10, 0.0), ("far", 10**7, 0.75)],
+)
+def test_shares_by_hand(level: str, n: int, share: float) -> None:
+    found = evidence(level, probe("output", 0.8))
+    setting = Setting(facts=facts(n), evidence=found, size=NATIVE, native=NATIVE)
+    assert tuning_share(setting) == pytest.approx(share)
+
+
+def test_tuning_is_expected_to_reach_what_a_better_depth_has() -> None:
+    setting = Setting(facts=facts(630), evidence=FAR, size=NATIVE, native=NATIVE)
+    got = expect(METHODS["full"], {"epochs": 15}, setting)
+    assert got.accuracy >= 0.91
+    assert got.low < 0.9 < got.high
+
+
+def test_intervals_stay_inside_the_unit() -> None:
+    found = evidence("far", probe("output", 1.0, error=0.0), images=50)
+    setting = Setting(facts=facts(50, n_test=10), evidence=found, size=NATIVE, native=NATIVE)
+    for method in METHODS.values():
+        got = expect(method, {"epochs": 5}, setting)
+        assert 0 <= got.low <= got.accuracy <= got.high <= 1
+
+
+# Worth
+
+
+def test_confidence_is_shared_among_candidates() -> None:
+    """Each of k keeps a tie by luck with 1 - c; all k together with 10 %."""
+    for k in (1, 2, 5):
+        assert 1 - confidence(k) ** k == pytest.approx(0.1)
+
+
+def test_more_images_confirm_more() -> None:
+    chances = [chance_of_confirming(0.02, accuracy=0.9, images=n, candidates=1) for n in (50, 500, 5000)]
+    assert chances == sorted(chances)
+    assert chances[0] < 0.25
+    assert chances[-1] > 0.95
+
+
+# The plan as a whole
+
+
+def test_a_measured_plan_is_pure_and_survives_its_file(backbone: Backbone) -> None:
+    before = copy.deepcopy(records.to_plain(FAR))
+    made = plan(backbone, 630, FAR)
+    assert made == plan(backbone, 630, FAR)
+    assert records.to_plain(FAR) == before
+    assert from_plain(Plan, records.to_plain(made), where="the test") == made
+    for rung in made.rungs:
+        assert asdict(from_plain(METHODS[rung.method].params, rung.params, where="the test")) == rung.params
+
+
+def test_every_reason_names_its_numbers(backbone: Backbone) -> None:
+    for made in (plan(backbone, 240, CLOSE), plan(backbone, 630, FAR)):
+        for rung in made.rungs:
+            assert rung.expected is not None
+            assert f"{rung.expected.accuracy:.1%}" in rung.why
+            assert all(any(char.isdigit() for char in reason) for reason in rung.expected.because)
+        assert any(char.isdigit() for char in made.guide.therefore)
+        left = [c for c in made.decided if c.value == "left out"]
+        assert {c.what for c in left} | set(names(made)) == set(on_ladder())
+        assert all(c.why for c in left)
+
+
+def test_words_for_newcomers(backbone: Backbone) -> None:
+    made = plan(backbone, 630, FAR)
+    told = " ".join((*made.guide.measured, made.guide.therefore, *(r.why for r in made.rungs)))
+    for word in ("BatchNorm", "stage3", "logit", "KL"):
+        assert word not in told
+    assert place_words("stage2+output") == "block 2 and the last layer"
+
+
+def test_one_method_is_planned_as_asked_and_predicted(backbone: Backbone) -> None:
+    made = plan(backbone, 630, FAR, method="full", budget_seconds=5.0)
+    assert names(made) == ["full"]
+    assert made.rungs[0].why == "asked for"
+    assert made.rungs[0].params["epochs"] == 15
+    assert made.rungs[0].expected is not None
