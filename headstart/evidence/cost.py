@@ -32,7 +32,7 @@ def measure_cost(backbone: Backbone, samples: tuple[Sample, ...], *, forward: fl
 
     A step here is plain torch: forward and backward with BatchNorm held, channels-last, bfloat16 where the chip computes in
     it, fast gradients of depthwise convolutions. Training also folds held BatchNorm into the convolutions and has an
-    optimiser; the first makes it faster, the second slower.
+    optimiser: with EfficientNet-Lite0 in bfloat16 a step here takes 1.2 times the processor time of one there.
 
     Args:
         backbone: its parameters stay untouched.

@@ -60,8 +60,8 @@ def learning_curve(
     """The curve of logistic regression on frozen features; None where there are too few images for three points.
 
     In each of five folds the images that may be learnt from are halved three times, by class. So every point is judged on
-    the same images, and differences between points are far surer than the points themselves. All heads of one strength
-    are solved together; for each share the strength with the lowest log-loss counts.
+    the same images, and differences between points are far surer than the points themselves. For each share the strength
+    with the lowest log-loss counts.
 
     Args:
         features: (N, width), the network's own output.
@@ -86,27 +86,40 @@ def measure_points(features: Features, probing: Probing, task: Task, *, seed: in
     shares = [share for share in SHARES if share * count * (FOLDS - 1) / FOLDS >= max(8, 2 * present)]
     if len(shares) < 3:
         return None
-    seen = np.stack(
-        [_part(probing, folds, fold, share, seed) for share in shares for fold in range(FOLDS)], 1
+    parts = [[_part(probing, folds, fold, share, seed) for fold in range(FOLDS)] for share in shares]
+    right = np.stack(
+        [_point(features, probing, task, parts=each, folds=folds, classes=classes) for each in parts], 1
     )
-    problem = blocks(probing.targets, seen, classes, weights=None)
-    solver = Solver(prepare(features), problem)
-    best: list[tuple[float, Floats]] = [(np.inf, np.empty(0))] * len(shares)
-    for strength in _STRENGTHS:
-        heads, before = solver.solve(strength), best[:]
-        for number in range(len(shares)):
-            logits = np.empty((count, classes))
-            for fold in range(FOLDS):
-                held = folds == fold
-                logits[held] = heads[number * FOLDS + fold](features[held])
-            loss = float(row_losses(logits, probing.targets).mean())
-            if loss < best[number][0]:
-                best[number] = loss, np.asarray(task.correctness(logits, probing.targets), np.float64)
-        if all(new is old for new, old in zip(best, before, strict=True)):
-            break  # all have turned upwards
-    right = np.stack([each for _, each in best], 1)
-    counts = seen.sum(0).reshape(len(shares), FOLDS).mean(1)
+    counts = np.array([np.mean([part.sum() for part in each]) for each in parts])
     return Measured(counts=counts, accuracies=right.mean(0), covariance=_covariance(right, folds))
+
+
+def _point(  # what one point needs, and nothing to bundle it in
+    features: Features,
+    probing: Probing,
+    task: Task,
+    *,
+    parts: list[NDArray[np.bool_]],
+    folds: NDArray[np.int64],
+    classes: int,
+) -> Floats:
+    """Correctness (N,) of heads that learnt from one part for each fold, at the strength with the lowest log-loss."""
+    solvers = []
+    for part in parts:
+        truth = probing.targets[part]
+        problem = blocks(truth, np.ones((len(truth), 1), bool), classes, weights=None)
+        solvers.append(Solver(prepare(features[part]), problem))
+    lowest, best = np.inf, np.zeros(0)
+    for strength in _STRENGTHS:
+        logits = np.empty((len(probing), classes))
+        for fold, solver in enumerate(solvers):
+            held = folds == fold
+            logits[held] = solver.solve(strength)[0](features[held])
+        loss = float(row_losses(logits, probing.targets).mean())
+        if loss >= lowest:
+            break  # the path has turned upwards
+        lowest, best = loss, np.asarray(task.correctness(logits, probing.targets), np.float64)
+    return best
 
 
 def _part(

@@ -88,7 +88,9 @@ class Path:
         return self.strengths[self.chosen]
 
 
-def walk(problem: Problem, *, strengths: Sequence[float], count: int, seed: int) -> Path:
+def walk(
+    problem: Problem, *, strengths: Sequence[float], count: int, seed: int, repeats: int | None = None
+) -> Path:
     """The regularisation path, from strong to weak, walked until the loss has turned upwards.
 
     On few images one division into folds is a game of chance, so several are averaged. All folds of all divisions and the
@@ -100,8 +102,10 @@ def walk(problem: Problem, *, strengths: Sequence[float], count: int, seed: int)
         strengths: values of C, rising.
         count: folds of each division.
         seed: of the divisions.
+        repeats: how many divisions; None: several on few images, else one.
     """
-    repeats = _REPEATS if len(problem.targets) < _FEW else 1
+    if repeats is None:
+        repeats = _REPEATS if len(problem.targets) < _FEW else 1
     divisions = [list(folds(problem, count=count, seed=seed + turn)) for turn in range(repeats)]
     held = [rows for division in divisions for _, rows in division]
     seen = np.ones((len(problem.targets), len(held) + 1), np.bool_)
