@@ -19,7 +19,8 @@ _LEAST_VARIANCE = 1e-6  # of the largest: directions below carry nothing but rou
 _LEAST_SHARE = 1e-4  # of a class in a part: one without images starts, and stays, as good as impossible
 _CURVATURE = {"single": 0.5, "multi": 0.25}  # upper bounds of the log-loss's second derivative (Böhning 1992)
 _ITERATIONS, _MEMORY, _HALVINGS = 200, 10, 12
-_SLOPE, _GAIN = 5e-5, 3e-5  # the loss is then known to 0.0005, a fiftieth of its standard error on 1000 images
+# The loss is then known to 0.0005, a fiftieth of its standard error on 1000 images.
+_SLOPE, _GAIN = 5e-5, 3e-5
 _ENOUGH, _NOISE, _TINY = (
     1e-4,
     1e-7,
