@@ -25,7 +25,9 @@ def demo(
     keep_memory()
     if not json:
         say("A network that has only seen photographs learns handwritten digits from 8 x 8 scans.")
-        say("First its features are read out as they are, then, if time allows, all of it is tuned.\n")
+        say(
+            "First it is measured at which depth it sees them best; a head goes there, and if it pays, more is tuned.\n"
+        )
     fitted = fit("digits", out=out, budget=budget)
     if json:
         print_json(records.read_json(fitted.folder / "evaluation.json") | {"run": str(fitted.folder)})
