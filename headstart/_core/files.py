@@ -47,8 +47,13 @@ def explain_os_error(error: OSError, path: Path) -> BadInput:
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place, synced to disk, when the block ends without an error.
+def atomic(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: where the file belongs.
+        sync: wait until it is on the disk; without, a power cut may lose it (a killed process cannot). Pictures can be
+            made again, and dozens of waits add up to most of a second.
 
     Raises:
         BadInput: when the folder cannot be written to or the disk is full.
@@ -63,8 +68,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if sync:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files only their owner can read

@@ -9,8 +9,7 @@ from contextlib import closing
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from headstart._core.clock import Clock
 from headstart._core.errors import BadInput
@@ -245,11 +244,32 @@ def _few(job: Job) -> bool:
     """Whether so little is to be computed that compiling does not pay; the same for the same images on any machine."""
     if job.count < FEW:
         return True
-    contract = job.preprocess
-    blank = torch.zeros(1, 3, contract.height, contract.width, device=next(job.network.parameters()).device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        job.network(blank)
-    return bool(job.count * counter.get_total_flops() < WORTH_COMPILING)
+    return job.count * flops(job.network, job.preprocess) < WORTH_COMPILING
+
+
+def flops(network: nn.Module, preprocess: Preprocess) -> int:
+    """Operations of the convolutions and linear layers in one pass over one image: two for each multiply-add.
+
+    Counted by hooks: torch's own counter takes a second to start, more than the pass it is asked about.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        nonlocal total
+        weight = layer.get_parameter("weight")
+        places = output.numel() // weight.shape[0]
+        total += 2 * weight.numel() * places
+
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    handles = [each.register_forward_hook(count) for each in network.modules() if isinstance(each, kinds)]
+    where = next(network.parameters()).device
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, preprocess.height, preprocess.width, device=where))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
 
 
 def _judge(source: Backbone | nn.Module) -> gate.Judge | None:

@@ -59,5 +59,5 @@ def add_pictures(
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    with files.atomic(path) as temporary:
+    with files.atomic(path, sync=False) as temporary:
         image.save(temporary, format="JPEG", quality=_QUALITY)

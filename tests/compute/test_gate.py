@@ -263,3 +263,16 @@ def test_lanes_work_at_once(backbone: Backbone, samples: Make, monkeypatch: pyte
     (found,) = compute.run(net, images, label="testing")
     for sample, row in zip(images, found, strict=True):
         np.testing.assert_array_equal(row, read_pixels(sample.source, backbone.info.preprocess)[0, 0])
+
+
+@pytest.mark.parametrize("name", ["bundled:efficientnet_lite0", "random:resnet18"])
+def test_operations_are_counted_as_torch_counts_them(name: str) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from headstart.compute.network import flops
+
+    backbone = weights.load(name)
+    contract = backbone.info.preprocess.at(64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        backbone.module(torch.zeros(1, 3, 64, 64))
+    assert flops(backbone.module, contract) == counter.get_total_flops()
