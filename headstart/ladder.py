@@ -122,7 +122,9 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
             best = found
             yield Kept(found)
     assert best is not None  # a plan has at least one rung, and the first is always kept
-    yield Event(event="ladder_end", rung=best.outcome.method, reason=task.clock.over or "the end of the ladder")
+    yield Event(
+        event="ladder_end", rung=best.outcome.method, reason=task.clock.over or "the end of the ladder"
+    )
     return (best, *(other for other in done if other is not best))
 
 
