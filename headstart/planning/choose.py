@@ -18,6 +18,7 @@ _TIES = {
     "speed": 0.01,
     "size": 0.003,
 }  # accuracies closer than this are a tie: the cheaper is taken
+_LOSSLESS = 0.5  # standard errors of doubt that a size may lose which shows every pixel of the images
 _STEP_TIME, _STEP_GAIN = (
     0.25,
     0.5,
@@ -41,7 +42,8 @@ def by_size(
 ) -> tuple[int, Choice, list[Candidate], list[Choice]]:
     """The input size at which most is expected within the budget, why, and the candidates at it with what was left out.
 
-    Of sizes whose best rungs tie, the smallest is taken: it costs least.
+    Of sizes whose best rungs tie, the smallest is taken: it costs least. The doubt in the probes is in its favour where it
+    shows all that the images hold, or where speed or size matter more; a size that throws pixels away must do as well.
     """
     tried = sorted({probe.size for probe in evidence.sizes} | {native})
     settings = {size: Setting(facts=facts, evidence=evidence, size=size, native=native) for size in tried}
@@ -49,12 +51,13 @@ def by_size(
     reached = {size: max((each.expected.accuracy for each in found[size][0]), default=0.0) for size in tried}
     best = max(reached.values())
     doubt = {probe.size: probe.loss_error for probe in evidence.sizes}
-    share = 0.5 if wishes.prefer == "accuracy" else 1.0
-    chosen = min(
-        size
-        for size in tried
-        if reached[size] >= best - max(_TIES[wishes.prefer], share * doubt.get(size, 0.0))
-    )
+    short = facts.size_quantiles[len(facts.size_quantiles) // 2] if facts.size_quantiles else 0.0
+
+    def slack(size: int) -> float:
+        share = 1.0 if wishes.prefer != "accuracy" else _LOSSLESS if size >= short else 0.0
+        return max(_TIES[wishes.prefer], share * doubt.get(size, 0.0))
+
+    chosen = min(size for size in tried if reached[size] >= best - slack(size))
     told_sizes = "; ".join(
         f"{probe.size} px: {told(probe.accuracy, probe.error)}, {1000 * probe.seconds_per_image:.0f} ms an image"
         for probe in evidence.sizes
