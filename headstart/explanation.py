@@ -43,15 +43,30 @@ def grad_cam(
         score = logits[range(len(answers)), list(answers)].sum()
     outputs = [output for _, output in caught[-1:]]
     outputs += [output for layer in layers for module, output in caught if module is layer]
-    slopes = torch.autograd.grad(score, outputs, allow_unused=True) if outputs else ()
-    pairs = [(_as_maps(o), _as_maps(s)) for o, s in zip(outputs, slopes, strict=True) if s is not None]
-    if not pairs:  # a network without feature maps cannot say where it looked
+    found = _first_with_slope(score, outputs)
+    if found is None:  # a network without feature maps cannot say where it looked
         return np.zeros((len(images), 1, 1), np.float32)
-    maps, slope = next((pair for pair in pairs if pair[1].abs().amax() > 0), pairs[0])
+    maps, slope = (_as_maps(tensor) for tensor in found)
     weighted = (maps * slope.mean((2, 3), keepdim=True)).sum(1).clamp_min(0).detach()
     peak = weighted.amax((1, 2), keepdim=True).clamp_min(1e-12)
     out: NDArray[np.float32] = (weighted / peak).float().cpu().numpy()
     return out
+
+
+def _first_with_slope(score: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+    """The first output that the score depends on, with the score's slope by it; where none has a slope, the first of all.
+
+    One after the other: the way back to the last feature map is a hundredth of that to the first.
+    """
+    flat = None
+    for output in outputs:
+        (slope,) = torch.autograd.grad(score, output, retain_graph=True, allow_unused=True)
+        if slope is None:
+            continue
+        if slope.abs().amax() > 0:
+            return output, slope
+        flat = flat or (output, slope)
+    return flat
 
 
 @contextmanager
