@@ -46,7 +46,7 @@ def grad_cam(
     found = _first_with_slope(score, outputs)
     if found is None:  # a network without feature maps cannot say where it looked
         return np.zeros((len(images), 1, 1), np.float32)
-    maps, slope = (_as_maps(tensor) for tensor in found)
+    maps, slope = found
     weighted = (maps * slope.mean((2, 3), keepdim=True)).sum(1).clamp_min(0).detach()
     peak = weighted.amax((1, 2), keepdim=True).clamp_min(1e-12)
     out: NDArray[np.float32] = (weighted / peak).float().cpu().numpy()
@@ -54,18 +54,19 @@ def grad_cam(
 
 
 def _first_with_slope(score: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
-    """The first output that the score depends on, with the score's slope by it; where none has a slope, the first of all.
+    """The first output, as maps, with a place that the score depends on, and the slopes; where none has one, the first.
 
     One after the other: the way back to the last feature map is a hundredth of that to the first.
     """
-    flat = None
+    flat: tuple[Tensor, Tensor] | None = None
     for output in outputs:
         (slope,) = torch.autograd.grad(score, output, retain_graph=True, allow_unused=True)
         if slope is None:
             continue
-        if slope.abs().amax() > 0:
-            return output, slope
-        flat = flat or (output, slope)
+        pair = _as_maps(output), _as_maps(slope)
+        if pair[1].abs().amax() > 0:
+            return pair
+        flat = flat or pair
     return flat
 
 
