@@ -60,7 +60,10 @@ def _first_with_slope(score: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor,
     """
     flat: tuple[Tensor, Tensor] | None = None
     for output in outputs:
-        (slope,) = torch.autograd.grad(score, output, retain_graph=True, allow_unused=True)
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            score, output, retain_graph=True, allow_unused=True
+        )
+        slope = found[0]
         if slope is None:
             continue
         pair = _as_maps(output), _as_maps(slope)
