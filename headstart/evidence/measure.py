@@ -90,13 +90,12 @@ def measure(
     turned = _flips(work, found, store)
     costs = _cost(work)
     tried = _sizes(work, found)
-    probes = _gains(work, found)
     return Evidence(
         weights=backbone.info.name,
         images=len(probing),
         distance=distance,
         standing=similarity.standing(distance, weights=backbone.info.name).text,
-        depths=probes,
+        depths=_gains(work, found),
         sizes=tried,
         curve=learned,
         cost=costs,
