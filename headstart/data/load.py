@@ -13,9 +13,11 @@ from headstart._core import log
 from headstart._core.check import suggestion
 from headstart._core.errors import BadInput, BadOption
 from headstart.data.duplicates import settle
+from headstart.data.groups import with_groups
 from headstart.data.readers import Listing
 from headstart.data.readers.labels import shown
 from headstart.data.records import Dataset, LoadOptions, Sample, SealedSplit, Unreadable, with_split
+from headstart.data.relabel import relabelled
 from headstart.data.scan import Scanned, scan
 from headstart.data.sources import list_source, name_of, only, refuse_unreadable
 from headstart.data.splits import make_splits
@@ -38,7 +40,7 @@ def load(source: str, options: LoadOptions = _DEFAULTS) -> Dataset:
             images are unreadable (with `options.strict`: any), or a class has too few images.
         BadOption: for an option that has no effect on this source.
     """
-    listing = list_source(source, options)
+    listing = _as_asked(list_source(source, options), options)
     scanned = scan(listing.samples)
     unreadable = listing.unreadable + scanned.unreadable
     refuse_unreadable(
@@ -101,7 +103,7 @@ def load_labelled(
     Raises:
         BadInput: for a class that the model does not know, another task, or no readable image.
     """
-    listing = list_source(source, options)
+    listing = _as_asked(list_source(source, options), options)
     if listing.task != task:
         hint = "Give several labels a cell with --separator, or one 0/1 column for each label."
         raise BadInput(
@@ -116,6 +118,15 @@ def load_labelled(
         worst = f"{unreadable[0].name}: {unreadable[0].reason}"
         log.warn(f"{len(unreadable)} images cannot be read and are left out, such as {worst}")
     return scanned.samples
+
+
+def _as_asked(listing: Listing, options: LoadOptions) -> Listing:
+    """The listing with reviewed labels, and with groups out of file names, where that is wished."""
+    if options.labels:
+        listing = relabelled(listing, options.labels)
+    if options.group:
+        listing = replace(listing, samples=with_groups(listing.samples, options.group))
+    return listing
 
 
 def _dataset(
