@@ -65,7 +65,7 @@ _WORDS = {
     ),
     "calibration_error": MetricWords(
         label="Calibration error",
-        meaning="Mean gap between the stated probability and how often it is right.",
+        meaning="Mean gap between the stated probability and how often it is right, less what chance alone would show.",
         lower_is_better=True,
     ),
     "map": MetricWords(
@@ -76,6 +76,11 @@ _WORDS = {
         label="Brier score",
         meaning="Mean squared error of the probabilities.",
         share=False,
+        lower_is_better=True,
+    ),
+    "aurc": MetricWords(
+        label="Risk-coverage area",
+        meaning="Mean share of wrong answers when only the surest images are answered, over all shares of them.",
         lower_is_better=True,
     ),
     "loss": MetricWords(label="Loss", share=False, lower_is_better=True),
