@@ -14,7 +14,7 @@ from headstart._core.errors import BadInput, BadOption, BadWeights
 from headstart._core.log import say
 from headstart.compute import Stopped
 from headstart.data.records import Dataset
-from headstart.ranking.candidates import Field, candidates
+from headstart.ranking.candidates import Field, arch_for, candidates
 from headstart.ranking.judge import Verdict, judge
 from headstart.ranking.measure import Sampled, latency, measure, sample
 from headstart.ranking.records import Choice, Ranked, Ranking, RankOptions, Scores, Skipped
@@ -121,8 +121,7 @@ def _measure_all(
 def _one(row: WeightsInfo, images: Sampled, options: RankOptions, clock: Clock | None) -> _Measured | Skipped:
     if row.name.startswith(("timm:", "hf:")) and not on_this_machine(row.name) and not hub_reachable():
         return Skipped(weights=row.name, why="not on this machine, and the hub cannot be reached")
-    takes_arch = row.name.startswith(("file:", "hf:"))
-    backbone = load(row.name, arch=options.arch if takes_arch else "")
+    backbone = load(row.name, arch=arch_for(row.name, options.arch))
     took = latency(backbone)
     if options.max_latency and took > options.max_latency:
         why = f"{took:.0f} ms an image, more than the {options.max_latency:g} ms allowed"
