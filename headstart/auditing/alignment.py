@@ -84,6 +84,10 @@ def _aligned(first: Pictures, second: Pictures) -> Floats:
         target, moving = _blurred(first, blur), _blurred(second, blur)
         for _ in range(steps):
             place = _step(target, moving, place)
+    return _judged(first, second, place)
+
+
+def _judged(first: Pictures, second: Pictures, place: Floats) -> Floats:
     low, high = _SCALES
     scales, shifts = place[:, [0, 2]], place[:, [1, 3]]
     sound = ((scales > low) & (scales < high) & (np.abs(shifts) < _SHIFT)).all(1)

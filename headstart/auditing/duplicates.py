@@ -11,7 +11,7 @@ from headstart.auditing.alignment import matches
 from headstart.auditing.looks import SIDE
 from headstart.auditing.neighbours import Pairs, close_pairs, projected
 
-SAME = 0.8
+SAME = 0.88
 """Correlation of the details from which two pictures are the same one; chosen on ImageNet photos (bench/planted.py)."""
 
 _WAVES = 9  # of the cosine transform, along each axis
