@@ -78,6 +78,7 @@ def audit_data(
 def audit_run(
     folder: Path,
     task: Climb,
+    *,
     dataset: Dataset,
     climbed: Sequence[Climbed],
     tested: Mapping[str, Answers],
@@ -108,7 +109,7 @@ def audit_run(
     return found
 
 
-def with_and_without(result: Evaluation, audit: Audit, test: Answers, about: About) -> Evaluation:
+def with_and_without(result: Evaluation, audit: Audit, *, test: Answers, about: About) -> Evaluation:
     """The evaluation, with the numbers on the test images that do not leak beside those on all, where some leak."""
     leaked = audit.leaked()
     if not leaked or len(leaked) == len(test.names):
