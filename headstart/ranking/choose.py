@@ -85,7 +85,7 @@ def choose_weights(
     field = candidates(options)
     if len(field.candidates) == 1 and not options.max_latency:
         (row,) = field.candidates
-        return Choice(weights=row, reason=f"{row.name} is the only candidate.", ranking=None)
+        return Choice(weights=row, reason=f"There is no other candidate than {row.name}.", ranking=None)
     found = rank(dataset, options, clock=clock)
     row = next(each for each in field.candidates if each.name == found.chosen)
     return Choice(weights=row, reason=found.reason, ranking=found)
@@ -205,9 +205,10 @@ def _choose(rows: Sequence[Ranked], prefer: str, n: int) -> tuple[str, str]:
         chosen = min(tied, key=lambda row: row.latency)
     if prefer == "size":
         chosen = min(tied, key=lambda row: row.parameters)
+    head = f"The first of {len(rows)} is" if chosen is first else f"As good as the first, {first.weights}, is"
     said = (
-        f"{chosen.weights}: {chosen.expected:.1%} expected ({chosen.low:.1%} to {chosen.high:.1%}), "
-        f"the best of {len(rows)} with probability {chosen.best:.0%}."
+        f"{head} {chosen.weights}: {chosen.expected:.1%} expected ({chosen.low:.1%} to {chosen.high:.1%}), "
+        f"the best with probability {chosen.best:.0%}."
     )
     others = [row for row in rows if row.tied and row is not chosen]
     if not others:

@@ -13,8 +13,10 @@ from markupsafe import Markup
 
 from headstart._core.files import write_text
 from headstart.reporting import results, sections
+from headstart.reporting.audit_section import audit_section
 from headstart.reporting.folder import RunFolder, read_run
 from headstart.reporting.planning_section import planning_section
+from headstart.reporting.ranking_section import ranking_section
 from headstart.reporting.trust_section import abstaining_section, selection_note, slices_section
 from headstart.reporting.wording import MISSING
 
@@ -59,8 +61,10 @@ def page_context(run: RunFolder) -> dict[str, Any]:
         "verdict": results.verdict(run),
         "tiles": results.tiles(run),
         "decisions": sections.decisions_section(run),
+        "weights": ranking_section(run),
         "planning": planning_section(run),
         "data": sections.data_section(run),
+        "audit": audit_section(run),
         "accuracy": results.accuracy_section(run),
         "confusion": results.confusion_section(run),
         "per_class": results.classes_section(run),

@@ -123,9 +123,10 @@ def settle(found: Ranking, pilots: Sequence[Pilot], *, prefer: str) -> tuple[str
     before = next((each for each in pilots if each.weights == found.chosen), None)
     if chosen.weights == found.chosen:
         return chosen.weights, f"{found.reason} Short {judged} do not contradict it."
-    said = f"{chosen.weights}: the features alone spoke for {found.chosen}, but short {judged}"
-    masked = "cannot tell them apart, and of masked-image weights the ranking only guesses."
-    return chosen.weights, f"{said} {masked if before and before.tied else 'show it to be behind.'}"
+    said = f"The features alone spoke for {found.chosen}, but short {judged}"
+    masked = "cannot tell them apart, and of masked-image weights the ranking only guesses"
+    why = masked if before and before.tied else "show it to be behind"
+    return chosen.weights, f"{said} {why}: {chosen.weights} it is."
 
 
 def _parts(dataset: Dataset, seed: int) -> _Parts:
