@@ -2,9 +2,9 @@
 
 from headstart._core.table import Table
 from headstart.tasks import classify, multilabel
-from headstart.tasks.model import Classifier
+from headstart.tasks.model import Classifier, Mirrored, Turned, unmirrored
 from headstart.tasks.records import Task
 
 TASKS: Table[Task] = Table("--task", {task.name: task for task in (classify.TASK, multilabel.TASK)})
 
-__all__ = ["TASKS", "Classifier", "Task"]
+__all__ = ["TASKS", "Classifier", "Mirrored", "Task", "Turned", "unmirrored"]
