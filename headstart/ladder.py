@@ -118,7 +118,8 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
     souped = yield from _soup(task, best, done, tries=tries)
     if souped is not None:
         tries += souped.tried
-        done.append(souped.climbed)
+        if len(souped.members) > 1:  # else it is a rung under another name
+            done.append(souped.climbed)
         if souped.climbed.outcome.kept:
             best = souped.climbed
             yield Kept(best)
@@ -330,9 +331,10 @@ def _reload(task: Climb, rung: Rung, folder: Path) -> Climbed | None:
 
 @dataclass(frozen=True)
 class _Souped:
-    """An average of tuned networks, and how many were judged to find it."""
+    """An average of tuned networks, which ones are in it, and how many averages were judged to find it."""
 
     climbed: Climbed
+    members: tuple[str, ...]
     tried: int
 
 
@@ -359,7 +361,7 @@ def _soup(
     if found is None:
         found = _cook(task, best, members, tries=tries)
     yield rung_end(found.outcome)
-    return _Souped(found, tried=len(members) - 1)
+    return _Souped(found, tuple(_members(found.outcome)), tried=len(members) - 1)
 
 
 def _soupable(task: Climb, done: list[Climbed]) -> list[tuple[Climbed, Adapted]]:
@@ -419,6 +421,12 @@ def _cook(task: Climb, best: Climbed, members: list[tuple[Climbed, Adapted]], *,
     return _save(task.folder / SOUP, result, ledger, told=told, data=data)
 
 
+def _members(outcome: Outcome) -> list[str]:
+    """The rungs whose networks are in the average; of a rung itself, that rung."""
+    found = outcome.facts.get("members", [outcome.method])
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
 def _honest(climbed: Climbed) -> Classifier:
     """The network that gave `val_logits`: the rung's own, or a copy with the head from before the validation images."""
     if climbed.head is None:
@@ -433,8 +441,8 @@ def _mirror(task: Climb, best: Climbed, *, tries: int) -> Generator[Event, None,
 
     Every answer then takes twice as long: never taken where speed is preferred, nor where images may not be mirrored.
     """
-    methods = best.outcome.facts.get("members", [best.outcome.method])
-    flips = [rung.params.get("flip") for rung in task.plan.rungs if rung.method in methods]  # type: ignore[operator]
+    methods = _members(best.outcome)
+    flips = [rung.params.get("flip") for rung in task.plan.rungs if rung.method in methods]
     if task.plan.prefer == "speed" or not all(flips):
         return None
     if reason := task.clock.over:
