@@ -30,7 +30,7 @@ from headstart.reporting.wording import (
 
 MANY = 30  # classes; above it whole tables stop being readable
 _TITLE_NAMES = 45  # characters of class names that a headline can carry
-_INTERVALS = {"wilson": "Wilson", "bootstrap": "bootstrap"}
+_INTERVALS = {"wilson": "Wilson", "bootstrap": "bootstrap", "influence": "influence"}
 
 
 def judged_split(run: RunFolder) -> tuple[str, dict[str, Any]]:
