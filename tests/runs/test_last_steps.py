@@ -71,6 +71,7 @@ def test_a_run_that_ends_with_both(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "average of the tuned networks" in page
     assert "answers averaged over a mirror image" in page
+    assert "random:test_resnet; each image is looked at in a mirror too" in page
     expected = [
         *((event, rung) for rung in ("partial", "full", "soup") for event in ("rung_start", "rung_end")),
         ("rung_end", "mirror"),
