@@ -146,11 +146,11 @@ def test_the_search_for_depths_is_left_out_only_where_it_is_hopeless(
 
 
 def test_a_search_that_takes_long_does_not_go_first(backbone: Backbone) -> None:
-    """A thousand images of three classes: 1.7e-5 s * 1000 * 500 * 3 = 26 s, above the 15 that are not asked about."""
+    """Two thousand images, of which a thousand were probed: a pass over 1,500 takes 15 s, search and heads 16."""
     found = evidence("close", probe("stage3", 0.965), probe("output", 0.96), images=1000)
-    assert names(plan(backbone, 1000, found))[:2] == ["linear-probe", "depth-probe"]
+    assert names(plan(backbone, 2000, found))[:2] == ["linear-probe", "depth-probe"]
     clear = evidence("close", probe("stage3", 0.985), probe("output", 0.96), images=1000)
-    assert names(plan(backbone, 1000, clear))[0] == "depth-probe"
+    assert names(plan(backbone, 2000, clear))[0] == "depth-probe"
 
 
 def test_for_haste_a_tie_goes_to_the_cheaper(backbone: Backbone) -> None:
@@ -231,10 +231,10 @@ def test_seconds_by_hand() -> None:
     cost = Cost(forward=0.01, step=0.04, partial_step=0.5, read=0.002, stages=(0.02, 0.005, 0.015))
     found = evidence("far", probe("output", 0.8), images=1000, cost=cost)
     setting = Setting(facts=facts(1000), evidence=found, size=NATIVE, native=NATIVE)
-    probed = 0.3 + 250 * 0.01 + 1000 * 0.002  # start, validation images, head
+    probed = 0.15 + 250 * 0.01 + 1000 * 0.002  # start, validation images, head
     assert seconds(METHODS["linear-probe"], {"views": 1}, setting) == pytest.approx(probed)
     searched = seconds(METHODS["depth-probe"], {"views": 1}, setting)
-    assert searched == pytest.approx(probed + 1.7e-5 * 1000 * 500 * 3)
+    assert searched == pytest.approx(probed + 1000 * 0.012)
     full = seconds(METHODS["full"], {"epochs": 10}, setting)
     assert full == pytest.approx(probed + 10 * (1000 * 0.042 + 250 * 0.01))
     patient = seconds(METHODS["full"], {"epochs": 10, "patience": 5}, setting)

@@ -38,9 +38,9 @@ _SCRATCH_FROM, _SCRATCH_EQUAL = (
     100_000,
 )  # images from which training from scratch gains, and catches up (He 2019)
 _HEAD = 0.002  # seconds an image to find a closed-form head
-_SEARCH = 1.7e-5  # the same to search for depths, for each class and each image beside it, of at most so many images:
-_SEARCHED = 500
-_START = 0.3  # seconds to start a rung
+_SEARCH = 0.012  # the same to search for depths, which looks at so many images at most:
+_SEARCHED = 1000
+_START = 0.15  # seconds to start a rung
 _PATIENT = 0.8  # share of the planned passes that are made: patience ends the others early
 
 
@@ -279,9 +279,8 @@ def seconds(
         _START + (n + n_val - _known(method, setting)) * forward + n * _HEAD
     )  # tuning starts from the probe too
     if method.solver == "features":
-        search = _SEARCH * n * min(n, _SEARCHED) * len(setting.facts.classes)
-        found = search if method.expects == "depths" else 0.0
-        return once + found + (views - 1) * n * (forward + _HEAD)
+        search = _SEARCH * min(n, _SEARCHED) if method.expects == "depths" else 0.0
+        return once + search + (views - 1) * n * (forward + _HEAD)
     epochs = int(params.get("epochs", 1))
     passes = epochs if longest or epochs <= int(params.get("patience", epochs)) else _PATIENT * epochs
     # The frozen part runs once for each view, and never again for validation; a forward pass is a third of a step.

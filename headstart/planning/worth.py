@@ -14,7 +14,7 @@ LEAST_CHANCE = 0.25
 PRICES = {"accuracy": 0.0005, "speed": 0.01, "size": 0.0005}
 """Preference -> accuracy that a minute of waiting must bring: a twentieth of a point, or one point for the impatient."""
 
-CHEAP = 15.0
+CHEAP = 20.0
 """Seconds that are not asked about: to try what takes so long is surer than to foretell what it would bring."""
 
 _NORMAL = NormalDist()
