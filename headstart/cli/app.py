@@ -40,7 +40,8 @@ COMMANDS: Table[Command] = Table(
             "Repeat a run from its folder: is it the same to the last bit?",
         ),
         "audit": Command(
-            "headstart.cli.audit:audit", "Is the data what it says? Leaks, doubtful labels, groups, confounds."
+            "headstart.cli.audit:audit",
+            "Is the data what it says? Leaks, doubtful labels, groups, confounds.",
         ),
         "weights": Command("headstart.cli.weights:app", "Pretrained weights: list, show, check."),
         "cache": Command("headstart.cli.cache:app", "What is kept between runs: info, clear."),

@@ -9,6 +9,7 @@ import pytest
 
 from headstart._core import records
 from headstart.auditing import Audit
+from headstart.cli.fit import summary
 from headstart.runs.fit import fit
 from tests.auditing.pictures import COPIES, jpeg, scene
 from tests.cli.bad_input import call
@@ -31,8 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_run_tells_accuracy_with_and_without_leaks(folder: Path, tmp_path: Path) -> None:
+def test_a_run_tells_accuracy_with_and_without_leaks(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = fit(folder, method="linear-probe", weights="random:test_resnet", out=str(tmp_path / "run")).folder
+    summary(run)
+    assert "without the 2 of them that training (nearly) shows: accuracy" in capsys.readouterr().out
     audit = records.load(Audit, run / "audit.json")
     assert {Path(name).stem for name in audit.leaked()} == {"0", "1"}
     assert {Path(leak.twin).stem for leak in audit.leaks} >= {"0", "1"}
