@@ -15,7 +15,7 @@ from headstart.evidence import Cost, Curve, CurvePoint, DepthProbe, Evidence, Si
 from headstart.methods import METHODS, Suggestion
 from headstart.planning import Plan, Wishes, make_plan
 from headstart.planning.expect import Setting, expect, place_words, seconds, tuning_share
-from headstart.planning.worth import chance_of_confirming, confidence
+from headstart.planning.worth import chance_of_confirming, confidence, not_worth
 from headstart.similarity import Distance
 from headstart.weights import Backbone, blank
 from tests.test_methods import facts as base_facts
@@ -452,3 +452,21 @@ def test_one_method_is_planned_as_asked_and_predicted(backbone: Backbone) -> Non
     assert made.rungs[0].why == "asked for"
     assert made.rungs[0].params["epochs"] == 15
     assert made.rungs[0].expected is not None
+
+
+@pytest.mark.parametrize(
+    ("gain", "seconds_taken", "prefer", "asked"),
+    [
+        (0.001, 20.0, "accuracy", False),  # tried sooner than foretold
+        (0.0, 5.0, "size", False),
+        (-0.001, 5.0, "accuracy", True),  # a loss is expected
+        (0.001, 21.0, "accuracy", True),
+        (0.001, 5.0, "speed", True),
+        (0.001, None, "accuracy", True),  # nothing was timed
+    ],
+)
+def test_what_takes_seconds_is_tried(
+    gain: float, seconds_taken: float | None, prefer: str, asked: bool
+) -> None:
+    why = not_worth(gain, accuracy=0.8, images=60, candidates=1, seconds=seconds_taken, prefer=prefer)
+    assert bool(why) == asked
