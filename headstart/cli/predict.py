@@ -19,11 +19,15 @@ def predict(
     paths: Annotated[list[str], typer.Argument(help="Images, and folders of images.")],
     out: Annotated[str, typer.Option(help="Write rows to this .csv, .jsonl or .parquet file.")] = "",
     top_k: Annotated[int, typer.Option(help="How many classes to list for each image.")] = 5,
+    coverage: Annotated[
+        float, typer.Option(help="How often the set of classes (column set) should hold the true one.")
+    ] = 0.95,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line on standard output.")
     ] = False,
 ) -> None:
     """Classify images with a fitted model; one row each, streamed, with the reason where an image cannot be read."""
+    in_range("--coverage", coverage, low=0.001, high=0.999)
     in_range("--top-k", top_k, low=1, high=100_000)
     suffix = Path(out).suffix.lower()
     if out and suffix not in (".csv", ".jsonl", ".parquet"):
@@ -37,9 +41,9 @@ def predict(
     bundle = export.open_bundle(run)
     samples = data.find_images(paths)
     predictor = core.accelerated(
-        bundle, bundle.model, temperature=bundle.manifest.temperature, samples=samples
+        bundle, bundle.watched or bundle.model, temperature=bundle.manifest.temperature, samples=samples
     )
-    answers = core.predict(predictor, track(samples, label="predicting"), top_k=top_k)
+    answers = core.predict(predictor, track(samples, label="predicting"), top_k=top_k, coverage=coverage)
     rows = (core.as_row(answer) for answer in answers)
     if out:
         count, failed = write_rows(Path(out), rows)
@@ -56,7 +60,10 @@ def predict(
 def _line(row: dict[str, Any]) -> str:
     if row["error"]:
         return f"{row['path']}\t-\t{row['error']}"
+    strange = "\tunlike anything it was trained on" if row["unlike"] else ""
     others = ", ".join(f"{other['class']} {other['probability']:.1%}" for other in row["top_k"][1:3])
-    return f"{row['path']}\t{row['class'] or '(none)'}\t{row['probability']:.1%}" + (
-        f"\t({others})" if others else ""
+    return (
+        f"{row['path']}\t{row['class'] or '(none)'}\t{row['probability']:.1%}"
+        + (f"\t({others})" if others else "")
+        + strange
     )

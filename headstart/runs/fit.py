@@ -27,6 +27,7 @@ from headstart.runs.gallery import save_examples
 from headstart.runs.options import FitOptions, sort_options
 from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
+from headstart.runs.trust import conformal_of, novelty_of
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
@@ -290,6 +291,7 @@ def _tell(event: training.Event) -> None:
 
 def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[str, Any]) -> None:
     info = task.backbone.info
+    strange = novelty_of(climbed, task) if metrics else None  # once, at the end
     manifest = export.Manifest(
         task=task.data.task.name,
         classes=task.data.classes,
@@ -299,9 +301,11 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
         weights=info,
         method=climbed.outcome.method,
         temperature=climbed.outcome.temperature,
+        conformal=conformal_of(climbed, task.data),
+        novelty=strange[0] if strange else None,
         metrics=metrics,
     )
-    export.save_bundle(folder / "bundle", climbed.model, manifest)
+    export.save_bundle(folder / "bundle", climbed.model, manifest, bank=strange[1] if strange else None)
 
 
 def validation_images(run: Path) -> tuple[Sample, ...]:

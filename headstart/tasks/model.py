@@ -28,10 +28,14 @@ class Classifier(nn.Module):
             self.get_submodule(name).eval()
         return self
 
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads (N, width), and logits (N, classes), of normalised images (N, 3, H, W)."""
+        features = self.body(images)
+        return features, self.head(features)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, 3, H, W)."""
-        logits: Tensor = self.head(self.body(images))
-        return logits
+        return self.read(images)[1]
 
 
 class Turned(nn.Module):
@@ -68,10 +72,10 @@ class Mirrored(Classifier):
         """The head of the classifier inside."""
         return self.inner.head
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised images (N, 3, H, W)."""
-        logits: Tensor = (self.inner(images) + self.inner(images.flip(-1))) / 2
-        return logits
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads of the image itself (N, width), and the mean logits (N, classes)."""
+        features, logits = self.inner.read(images)
+        return features, (logits + self.inner(images.flip(-1))) / 2
 
 
 def unmirrored(model: Classifier) -> Classifier:
