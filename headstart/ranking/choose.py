@@ -14,6 +14,7 @@ from headstart._core.errors import BadInput, BadOption, BadWeights
 from headstart._core.log import say
 from headstart.compute import Stopped
 from headstart.data.records import Dataset
+from headstart.metrics.claims import alone_at_the_top
 from headstart.ranking.candidates import Field, arch_for, candidates
 from headstart.ranking.judge import Verdict, judge
 from headstart.ranking.measure import Sampled, latency, measure, sample
@@ -212,7 +213,7 @@ def _choose(rows: Sequence[Ranked], prefer: str, n: int) -> tuple[str, str]:
     said += f", the best with probability {chosen.best:.0%}." if len(rows) > 1 else "."
     others = [row for row in rows if row.tied and row is not chosen]
     if not others:
-        shown = " It is shown to be better than every other." if len(rows) > 1 else ""
+        shown = f" {alone_at_the_top(len(tied))}" if len(rows) > 1 else ""
         return chosen.weights, said + shown
     names = ", ".join(row.weights for row in others)
     said += f" A tie with {names}: {n} images cannot tell them apart."

@@ -72,6 +72,7 @@ def page_context(run: RunFolder) -> dict[str, Any]:
         "abstaining": abstaining_section(run),
         "slices": slices_section(run),
         "selection": selection_note(run),
+        "watched": bool(run.manifest.get("novelty")),
         "curves": sections.curves_section(run),
         "mistakes": results.mistakes_section(run),
         "ledger": sections.ledger_section(run),
