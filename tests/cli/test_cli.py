@@ -77,7 +77,8 @@ def test_prediction_rows(
     Path("zero.png").write_bytes(b"")
     assert call(["predict", "done", "fruit/apple", "zero.png", "--json", "--top-k", "2"]) == 0
     rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [list(row) for row in rows] == [["path", "class", "probability", "top_k", "error", "set", "unlike", "novelty"]] * 9
+    keys = ["path", "class", "probability", "top_k", "error", "set", "unlike", "novelty"]
+    assert [list(row) for row in rows] == [keys] * 9
     assert rows[-1] == {
         "path": "zero.png",
         "class": None,

@@ -158,7 +158,8 @@ def test_the_command_writes_a_page(
     assert told["pairs"][0]["verdict"] == "better"
     html = page.read_text(encoding="utf-8")
     assert html.count("data:image/jpeg;base64,") == len(told["shown"]) > 0
-    assert "http://" not in html and "https://" not in html
+    assert "http://" not in html
+    assert "https://" not in html
     with pytest.raises(SystemExit):
         main(["compare", *runs, "--out", str(page)])
     assert "one against two" in capsys.readouterr().out
