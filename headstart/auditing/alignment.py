@@ -62,7 +62,7 @@ def matches(thumbs: NDArray[np.uint8], pairs: NDArray[np.int64]) -> Match:
         part = slice(start, start + _BATCH)
         first = thumbs[pairs[part, 0]].astype(np.float32)
         second = thumbs[pairs[part, 1]].astype(np.float32)
-        plain, turned = _agreement(first, second), _agreement(first, second[:, :, ::-1])
+        plain, turned = _agreement(first, second)
         mirrored[part] = turned > plain
         hopeful = np.flatnonzero(np.maximum(turned, plain) > _HOPELESS)
         if len(hopeful):
@@ -79,9 +79,10 @@ def details(thumbs: NDArray[np.uint8]) -> Floats:
     return np.asarray(np.where(length < _FLAT * SIDE, 0.0, rows / np.maximum(length, 1e-6)), np.float32)
 
 
-def _agreement(first: Pictures, second: Pictures) -> Floats:
-    """Correlation of the blurred pictures as they lie, without the coarsest shades."""
-    return _correlation(_band(first, 2.0, 5.0), _band(second, 2.0, 5.0), np.ones_like(first))
+def _agreement(first: Pictures, second: Pictures) -> tuple[Floats, Floats]:
+    """Correlation of the blurred pictures as they lie, without the coarsest shades: with the second one, and its mirror."""
+    one, other, whole = _band(first, 2.0, 5.0), _band(second, 2.0, 5.0), np.ones_like(first)
+    return _correlation(one, other, whole), _correlation(one, other[:, :, ::-1], whole)
 
 
 def _aligned(first: Pictures, second: Pictures) -> Floats:
