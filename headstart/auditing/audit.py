@@ -58,9 +58,6 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
     Args:
         material: the images and what is known of them.
         seed: of folds and of the choice of images where there are many.
-
-    Raises:
-        Undecodable: for a file that is gone since it was scanned.
     """
     started = time.perf_counter()
     looks = look_at(material.samples)
