@@ -43,15 +43,34 @@ def grad_cam(
         score = logits[range(len(answers)), list(answers)].sum()
     outputs = [output for _, output in caught[-1:]]
     outputs += [output for layer in layers for module, output in caught if module is layer]
-    slopes = torch.autograd.grad(score, outputs, allow_unused=True) if outputs else ()
-    pairs = [(_as_maps(o), _as_maps(s)) for o, s in zip(outputs, slopes, strict=True) if s is not None]
-    if not pairs:  # a network without feature maps cannot say where it looked
+    found = _first_with_slope(score, outputs)
+    if found is None:  # a network without feature maps cannot say where it looked
         return np.zeros((len(images), 1, 1), np.float32)
-    maps, slope = next((pair for pair in pairs if pair[1].abs().amax() > 0), pairs[0])
+    maps, slope = found
     weighted = (maps * slope.mean((2, 3), keepdim=True)).sum(1).clamp_min(0).detach()
     peak = weighted.amax((1, 2), keepdim=True).clamp_min(1e-12)
     out: NDArray[np.float32] = (weighted / peak).float().cpu().numpy()
     return out
+
+
+def _first_with_slope(score: Tensor, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor] | None:
+    """The first output, as maps, with a place that the score depends on, and the slopes; where none has one, the first.
+
+    One after the other: the way back to the last feature map is a hundredth of that to the first.
+    """
+    flat: tuple[Tensor, Tensor] | None = None
+    for output in outputs:
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            score, output, retain_graph=True, allow_unused=True
+        )
+        slope = found[0]
+        if slope is None:
+            continue
+        pair = _as_maps(output), _as_maps(slope)
+        if pair[1].abs().amax() > 0:
+            return pair
+        flat = flat or pair
+    return flat
 
 
 @contextmanager

@@ -152,6 +152,8 @@ BAD: list[tuple[str, str, Any]] = [
     ("full", "head_start", "zeros"),
     ("full", "l2sp", -1.0),
     ("full", "mixup", -0.1),
+    ("full", "cutmix", -1.0),
+    ("full", "ema", 1.0),
     ("depth-probe", "folds", 1),
     ("depth-probe", "pooling", "max"),
     ("partial", "unfreeze", 0),
@@ -236,6 +238,25 @@ def test_sgd_gets_a_rate_of_its_own(backbone: Backbone) -> None:
     assert isinstance(own, Suggestion)
     assert sgd.params.learning_rate == pytest.approx(50 * plain.params.learning_rate)
     assert own.params.learning_rate == 0.5
+
+
+def test_many_images_are_blended_and_long_schedules_averaged(backbone: Backbone) -> None:
+    """100,000 images, 8 passes, batches of 32: 25,000 steps, of which an average remembers a twentieth, 1 / 1,250."""
+
+    def params(name: str, n: int, **given: Any) -> tuple[float, float, float]:
+        answer = METHODS[name].suggest(facts(n), None, backbone, given)
+        assert isinstance(answer, Suggestion)
+        told = {choice.what for choice in answer.choices}
+        for field in ("ema", "mixup", "cutmix"):
+            assert (field in told) is (getattr(answer.params, field) > 0), field
+        return answer.params.ema, answer.params.mixup, answer.params.cutmix
+
+    assert params("full", 200) == (0, 0, 0)
+    assert params("full", 3000)[0] == pytest.approx(1 - 20 / (15 * 94), abs=1e-4)
+    assert params("partial", 100_000) == pytest.approx((1 - 20 / 25_000, 0.1, 0), abs=1e-4)
+    assert params("scratch", 20_000)[1:] == (0.1, 1.0)
+    assert params("scratch", 5_000)[1:] == (0, 0)
+    assert params("full", 200, ema=0.9, epochs=500)[0] == 0.9
 
 
 # What a method does to a network

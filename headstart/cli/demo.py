@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from headstart._core import records
 from headstart.cli.fit import summary
 from headstart.cli.output import Json, print_json, say
+from headstart.cli.start import many_imports
 
 
 def demo(
@@ -18,10 +20,9 @@ def demo(
     json: Json = False,
 ) -> None:
     """Fit scikit-learn's handwritten digits, offline: pretrained on photographs, used on 8 x 8 scans."""
-    from headstart._core import records
-    from headstart.compute import keep_memory
-    from headstart.runs.fit import fit
-
+    with many_imports():
+        from headstart.compute import keep_memory
+        from headstart.runs.fit import fit
     keep_memory()
     if not json:
         say("A network that has only seen photographs learns handwritten digits from 8 x 8 scans.")

@@ -10,6 +10,7 @@ import typer
 from headstart._core import records
 from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, percent, print_json, print_table, say, shown_metric
+from headstart.cli.start import many_imports
 from headstart.data.records import LoadOptions
 
 _NEEDLESS = ("val", "test", "val_fraction", "test_fraction", "seed")  # nothing is split here
@@ -26,9 +27,9 @@ def evaluate(
     **flat: Any,
 ) -> None:
     """Measure a fitted model on labelled images."""
-    from headstart.compute import keep_memory
-    from headstart.runs import evaluate as runs
-
+    with many_imports():
+        from headstart.compute import keep_memory
+        from headstart.runs import evaluate as runs
     keep_memory()
     result = runs.evaluate(run, source, options=LoadOptions(**flat))
     if out:

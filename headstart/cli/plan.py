@@ -10,6 +10,7 @@ from headstart._core import records
 from headstart.cli.fit import FLAGS
 from headstart.cli.flags import with_flags
 from headstart.cli.output import Json, print_json, print_table, say
+from headstart.cli.start import many_imports
 
 if TYPE_CHECKING:  # help needs no torch
     from headstart.evidence import Evidence
@@ -24,8 +25,8 @@ def plan(
     **flat: Any,
 ) -> None:
     """Measure the images, print what fit would do, and why."""
-    from headstart.runs import fit as runs
-
+    with many_imports():
+        from headstart.runs import fit as runs
     planned = runs.plan(train, **flat)
     if json:
         found = None if planned.evidence is None else records.to_plain(planned.evidence)
@@ -91,6 +92,8 @@ def _tell_evidence(found: Evidence) -> None:
                 for each in found.sizes
             ],
         )
+    if found.flips is not None:
+        say(f"  May left and right be exchanged in training? {sentence(found.flips.told)}")
     if found.curve is not None:
         say("  What do labels buy?")
         steps = [(f"{each.n} images", told(each.accuracy, each.error)) for each in found.curve.points]

@@ -11,6 +11,7 @@ from headstart._core.check import in_range
 from headstart._core.errors import BadOption
 from headstart._core.progress import track
 from headstart.cli.output import print_json_line, say
+from headstart.cli.start import many_imports
 
 
 def predict(
@@ -27,11 +28,11 @@ def predict(
     suffix = Path(out).suffix.lower()
     if out and suffix not in (".csv", ".jsonl", ".parquet"):
         raise BadOption(f"--out does not know the ending {suffix!r}.", hint="Use .csv, .jsonl or .parquet.")
-    from headstart import data, export
-    from headstart import predict as core
-    from headstart.compute import keep_memory
-    from headstart.runs.rows import write_rows
-
+    with many_imports():
+        from headstart import data, export
+        from headstart import predict as core
+        from headstart.compute import keep_memory
+        from headstart.runs.rows import write_rows
     keep_memory()
     bundle = export.open_bundle(run)
     samples = data.find_images(paths)

@@ -9,6 +9,7 @@ import typer
 
 from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, print_json, print_table, say
+from headstart.cli.start import many_imports
 from headstart.data.records import LoadOptions
 from headstart.ranking import Ranking, RankOptions
 
@@ -24,9 +25,9 @@ def rank(
     **flat: Any,
 ) -> None:
     """Which pretrained weights suit your images: what is known of them, corrected by what is measured on your data."""
-    from headstart import data, ranking
-    from headstart.compute import keep_memory
-
+    with many_imports():
+        from headstart import data, ranking
+        from headstart.compute import keep_memory
     options = RankOptions(**{name: value for name, value in flat.items() if name in _OWN})
     keep_memory()
     reading = {name: value for name, value in flat.items() if name not in _OWN or name == "seed"}

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from headstart import compute, similarity
 from headstart._core.clock import Clock
 from headstart._core.records import record
 from headstart.data.records import DatasetFacts, Sample
-from headstart.evidence import cost, curve, depths, match, sizes
+from headstart.evidence import cost, curve, depths, flips, match, sizes
 from headstart.evidence.probing import Probing, choose_images, correctness
-from headstart.evidence.records import Cost, DepthProbe, Evidence, SizeProbe
+from headstart.evidence.records import Cost, DepthProbe, Evidence, Flips, SizeProbe
 from headstart.features import FeatureStore
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
-_SIZES_WORK, _TWIN_WORK = 300e9, 150e9
-"""Floating-point operations whose images are judged at other sizes, and by the twin: one to three seconds of two cores."""
+_SIZES_WORK, _TWIN_WORK, _FLIPS_WORK = 300e9, 150e9, 150e9
+"""Floating-point operations whose images are judged at other sizes, by the twin, mirrored: a second or two each."""
 
 _GPU = 20  # times as much on a GPU
 _FEWEST = 100  # images, below which their answers would be lost in noise
@@ -88,15 +87,15 @@ def measure(
         learned = curve.learning_curve(found["output"], probing, task, total=len(samples), seed=asked.seed)
         if learned is None:
             work.skipped.append("No learning curve: too few images to learn from parts of them.")
+    turned = _flips(work, found, store)
     costs = _cost(work)
     tried = _sizes(work, found)
-    probes = _gains(work, found)
     return Evidence(
         weights=backbone.info.name,
         images=len(probing),
         distance=distance,
         standing=similarity.standing(distance, weights=backbone.info.name).text,
-        depths=probes,
+        depths=_gains(work, found),
         sizes=tried,
         curve=learned,
         cost=costs,
@@ -104,6 +103,7 @@ def measure(
         seconds=time.monotonic() - started,
         skipped=tuple(work.skipped),
         twin_images=work.twin_images,
+        flips=turned,
     )
 
 
@@ -130,6 +130,8 @@ class _Work:
 
     def affordable(self, work: float) -> Probing:
         """As many of the images as that many operations compute; the same on every machine of a kind."""
+        from torch.utils.flop_counter import FlopCounterMode  # it brings Triton: only measuring pays for it
+
         contract = self.backbone.info.preprocess
         where = next(self.backbone.module.parameters()).device
         blank = torch.zeros(1, 3, contract.height, contract.width, device=where)
@@ -149,6 +151,17 @@ class _Work:
                 clock=self.clock,
             )
         return self.forward
+
+
+def _flips(work: _Work, found: depths.Found, store: FeatureStore) -> Flips | None:
+    """What a mirror does at the single depth that knows most."""
+    singles = [each for each in work.judged if len(each.outputs) == 1]
+    if not singles or not work.wanted("whether images may be mirrored"):
+        return None
+    best = max(singles, key=lambda each: each.accuracy)
+    return flips.measure_flips(
+        work.affordable(_FLIPS_WORK), found, judged=best, store=store, clock=work.clock
+    )
 
 
 def _cost(work: _Work) -> Cost | None:

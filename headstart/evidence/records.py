@@ -169,6 +169,27 @@ class Cost:
 
 
 @record
+class Flips:
+    """What a mirror does to the answers of a probe that learnt from images as they are.
+
+    Attributes:
+        images: how many it was asked about, each held out.
+        accuracy: on the images as they are, in [0, 1] (multi-label: F1 of each image).
+        loss: accuracy less that on the same images mirrored, left and right exchanged.
+        error: standard error of the loss, image by image.
+        keeps: whether the loss is within its error, so that images may be mirrored in training.
+        told: the finding in a clause.
+    """
+
+    images: int
+    accuracy: float
+    loss: float
+    error: float
+    keeps: bool
+    told: str
+
+
+@record
 class Evidence:
     """Everything measured on the training images with these weights.
 
@@ -185,6 +206,7 @@ class Evidence:
         seconds: what the measuring took.
         skipped: what was not measured and why, in sentences.
         twin_images: how many images the randomly initialised twin saw.
+        flips: whether a mirror keeps the meaning; None where it was not measured.
     """
 
     weights: str
@@ -199,3 +221,4 @@ class Evidence:
     seconds: float
     skipped: tuple[str, ...] = ()
     twin_images: int = 0
+    flips: Flips | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from headstart._core.check import in_range, one_of
 from headstart._core.records import record
 from headstart.data.records import DatasetFacts
+from headstart.methods import augmenting
 from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
@@ -46,6 +48,10 @@ class FullParams:
         head_start: `probe` (the linear probe's solution) or `random`.
         l2sp: pull of the pretrained weights towards where they started (L2-SP), in units of `weight_decay`; 0: none.
         mixup: images and labels are blended in pairs, the blend drawn from Beta(mixup, mixup); 0: they are not.
+        cutmix: a window of each image is replaced by that of another, and as much of its label, the share drawn from
+            Beta(cutmix, cutmix); 0: none is. With mixup too, each step does one or the other.
+        ema: decay of a running average of the weights, such as 0.99; of the network and its average the one that the
+            validation images prefer is kept; 0: no average.
     """
 
     epochs: int = 15
@@ -65,6 +71,8 @@ class FullParams:
     head_start: str = "probe"
     l2sp: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
 
 
 def check(params: FullParams) -> None:
@@ -86,18 +94,24 @@ def check(params: FullParams) -> None:
     in_range("--patience", params.patience, low=1, high=10_000)
     in_range("--l2sp", params.l2sp, low=0, high=1_000)
     in_range("--mixup", params.mixup, low=0, high=10)
+    in_range("--cutmix", params.cutmix, low=0, high=10)
+    in_range("--ema", params.ema, low=0, high=0.99999)
 
 
 def suggest(
     facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
 ) -> Suggestion | Decline:
-    """Epochs, batch size, augmentation and the treatment of BatchNorm from the size of the training split."""
-    del evidence
-    return resolve(FullParams, facts, backbone, given)
+    """Epochs, batch size, augmentation and the treatment of BatchNorm from the training split's size and the evidence."""
+    return resolve(FullParams, facts, backbone, given, evidence=evidence)
 
 
 def resolve(
-    kind: type[FullParams], facts: DatasetFacts, backbone: Backbone, given: dict[str, Any]
+    kind: type[FullParams],
+    facts: DatasetFacts,
+    backbone: Backbone,
+    given: dict[str, Any],
+    *,
+    evidence: Evidence | None,
 ) -> Suggestion | Decline:
     """Parameters of that kind for this data; what is not chosen here keeps its default."""
     n = facts.n_train
@@ -121,6 +135,12 @@ def resolve(
         "medium" if n < 500 else "light",
         "small data wants more variation" if n < 500 else "enough images to vary by themselves",
     )
+    choose("flip", *augmenting.flips(evidence))
+    batch_size = given.get("batch_size", values["batch_size"])
+    if average := augmenting.averaging(given.get("epochs", values["epochs"]) * math.ceil(n / batch_size)):
+        choose("ema", *average)
+    if n >= augmenting.LARGE:
+        choose("mixup", augmenting.BLEND, f"{n} training images are enough to blend them in pairs")
     if given.get("optimizer") == "sgd" and "learning_rate" not in given:
         choose("learning_rate", FullParams.learning_rate * _SGD_FACTOR, "SGD wants higher rates than AdamW")
     if backbone.norms:

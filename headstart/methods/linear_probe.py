@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headstart._core.check import in_range
 from headstart._core.records import record
 from headstart.data.records import DatasetFacts
+from headstart.methods import augmenting
 from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
@@ -47,7 +48,7 @@ def suggest(
     One view of each image unless more are asked for: five cost five passes. Cross-validated inside training splits (Lite0)
     they gained 2.1 +- 0.6 points on 630 satellite scenes and 0.1 +- 0.2 on 244 photos of insects.
     """
-    del evidence, backbone
+    del backbone
     smallest = min(facts.splits["train"].per_class.values())
     folds = max(2, min(5, smallest))
     why = (
@@ -55,7 +56,8 @@ def suggest(
         if folds < 5
         else "the usual number; every training image is used"
     )
-    params = LinearProbeParams(**{"folds": folds, **given})
+    flip, why_flip = augmenting.flips(evidence)
+    params = LinearProbeParams(**{"folds": folds, "flip": flip, **given})
     choices = [
         Choice(
             what="cross-validation folds",
@@ -65,6 +67,9 @@ def suggest(
     ]
     if params.views > 1:
         choices.append(Choice(what="views of each image", value=str(params.views), why="asked for"))
+        choices.append(
+            Choice(what="flip", value=str(params.flip), why="asked for" if "flip" in given else why_flip)
+        )
     return Suggestion(params=params, choices=tuple(choices))
 
 

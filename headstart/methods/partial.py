@@ -42,7 +42,7 @@ def suggest(
 ) -> Suggestion | Decline:
     """As for full fine-tuning; a network without that many stages declines."""
     count, told = tuned_stages(evidence, backbone)
-    answer = full.resolve(PartialParams, facts, backbone, {"unfreeze": count} | given)
+    answer = full.resolve(PartialParams, facts, backbone, {"unfreeze": count} | given, evidence=evidence)
     if isinstance(answer, Decline):
         return answer
     stages = len(backbone.stages)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headstart._core.records import record
 from headstart.data.records import DatasetFacts
-from headstart.methods import full
+from headstart.methods import augmenting, full
 from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
@@ -19,6 +20,7 @@ LARGE = 10_000  # images, below which random weights collapse: He 2019 found so 
 
 _STEPS = 12_000  # that the schedule tries to reach; the classic 90 epochs are the least, this many the most:
 _LEAST_EPOCHS, _MOST_EPOCHS = 30, 150
+_WINDOW = 1.0  # Beta(1, 1): windows of all sizes alike, beside mixup 0.1 (Wightman 2021, ResNet strikes back)
 
 
 @record
@@ -38,8 +40,7 @@ class ScratchParams(full.FullParams):
 def suggest(
     facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
 ) -> Suggestion | Decline:
-    """Epochs and batch size for this many images."""
-    del evidence
+    """Epochs, batch size and regularisation for this many images."""
     if given.get("batchnorm") == "frozen":
         return Decline(
             reason="random weights have no statistics to freeze: use --batchnorm tuned or re-estimated"
@@ -49,14 +50,29 @@ def suggest(
     n = facts.n_train
     batch = given.get("batch_size", 64 if n >= 1000 else 32)
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_STEPS * batch / max(n, 1))))
-    values = {"epochs": epochs, "batch_size": batch, "augment": "strong", "batchnorm": "tuned"}
+    flip, why_flip = augmenting.flips(evidence)
+    values: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch,
+        "augment": "strong",
+        "batchnorm": "tuned",
+        "flip": flip,
+    }
     reasons = {
         "epochs": f"{n} training images; random weights need about {_STEPS} steps",
         "batch_size": "large enough for BatchNorm to follow",
         "augment": "nothing but variation keeps a network without pretraining from learning by heart",
         "batchnorm": "random weights have no statistics to keep",
+        "flip": why_flip,
     }
-    answer = full.resolve(ScratchParams, facts, backbone, values | given)
+    if average := augmenting.averaging(given.get("epochs", epochs) * math.ceil(n / batch)):
+        values["ema"], reasons["ema"] = average
+    if n >= LARGE:
+        values |= {"mixup": augmenting.BLEND, "cutmix": _WINDOW}
+        reasons |= dict.fromkeys(
+            ("mixup", "cutmix"), f"{n} images and a long schedule: each step does one of both"
+        )
+    answer = full.resolve(ScratchParams, facts, backbone, values | given, evidence=evidence)
     if isinstance(answer, Decline):
         return answer
     choices = tuple(

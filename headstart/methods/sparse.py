@@ -74,10 +74,9 @@ def _suggest(kind: type[full.FullParams], pick: Pick, what: str) -> Callable[...
         facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
     ) -> Suggestion | Decline:
         """As for full fine-tuning; a network without such parameters declines."""
-        del evidence
         if not any(True for _ in pick(backbone.module)):
             return Decline(reason=f"{backbone.info.arch} has no {what}: use the method partial or full")
-        return full.resolve(kind, facts, backbone, given)
+        return full.resolve(kind, facts, backbone, given, evidence=evidence)
 
     return suggest
 

@@ -47,7 +47,7 @@ def suggest(
     facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, given: dict[str, Any]
 ) -> Suggestion | Decline:
     """As for full fine-tuning, and the stage: where good features are lost, else where the images are farthest."""
-    answer = full.resolve(SurgicalParams, facts, backbone, given)
+    answer = full.resolve(SurgicalParams, facts, backbone, given, evidence=evidence)
     if isinstance(answer, Decline):
         return answer
     names = [stage.name for stage in backbone.stages]

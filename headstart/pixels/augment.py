@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms.v2 import functional as F
 
 from headstart._core.table import Table
 from headstart.data.preprocess import Preprocess
 from headstart.pixels.contract import KERNELS, contract_pixels
+from headstart.pixels.vision import F
 
 Pixels = torch.Tensor  # (3, H, W), 8-bit
 Operation = Callable[[Pixels, np.random.Generator], Pixels]

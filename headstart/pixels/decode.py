@@ -20,13 +20,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode
-from torchvision.transforms.v2 import functional as F
 
 from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import ImageSource
 from headstart.pixels.contract import contract_pixels, resample, window
+from headstart.pixels.vision import F, ImageReadMode
 
 SCALED_KEEPS = 3.5
 """How much larger than the network's view a photo decoded at 1/2, 1/4 or 1/8 must still be (libjpeg's DCT scaling).

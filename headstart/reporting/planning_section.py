@@ -46,6 +46,7 @@ def planning_section(run: RunFolder) -> dict[str, Any]:
         "prior": sentence(guide.get("prior")),
         "measured": [sentence(line) for line in guide.get("measured") or ()],
         "therefore": sentence(guide.get("therefore")),
+        "flips": sentence((found.get("flips") or {}).get("told")) if found.get("flips") else "",
         "images": found.get("images"),
         "seconds": duration(found.get("seconds")),
         "depths": depth_chart(found),

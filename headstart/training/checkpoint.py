@@ -35,6 +35,8 @@ class Progress:
         micro: images that pass at once, which memory may have made fewer; 0 before the first step.
         precision: what the network is computed in, so that a run goes on as it began; empty before the first step.
         start: what may move, as it was before the first step; empty where nobody will want to go back towards it.
+        average: the running average of what may move; empty where none is kept.
+        best_averaged: whether `best` holds averaged weights.
     """
 
     step: int = 0
@@ -48,6 +50,8 @@ class Progress:
     micro: int = 0
     precision: str = ""
     start: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
+    best_averaged: bool = False
 
 
 def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:

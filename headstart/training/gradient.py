@@ -25,13 +25,14 @@ from headstart.pixels import Batch
 from headstart.tasks import Classifier
 from headstart.training import checkpoint, prefix
 from headstart.training.anchor import Anchor
+from headstart.training.averaging import Average
 from headstart.training.begin import reestimate_norms, start_head
 from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.engine import Engine, Loss, Part, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
-from headstart.training.mixing import Mix
+from headstart.training.mixing import Mix, mix_of
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.schedule import epoch_groups, make_optimizer, rate
 
@@ -55,6 +56,7 @@ class Loop:
     per_epoch: int
     steps: int
     anchor: Anchor | None
+    average: Average | None = None
     pending: list[Tensor] = field(default_factory=list)
 
     @property
@@ -73,10 +75,11 @@ class Loop:
         share = rate(number, self.steps, self.adapted.params.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
-        truth = targets.to(self.engine.device)
-        mix = None
-        if alpha := self.adapted.params.mixup:
-            mix = Mix.draw(len(truth), alpha, seed=self.data.seed, step=number)
+        truth, params = targets.to(self.engine.device), self.adapted.params
+        mix = mix_of(
+            batch.pixels.shape, mixup=params.mixup, cutmix=params.cutmix, seed=self.data.seed, step=number
+        )
+        if mix is not None:
             truth = mix.targets(truth, len(self.data.classes))
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.engine.backward(
@@ -89,6 +92,8 @@ class Loop:
         self.optimizer.step()
         if self.anchor is not None:
             self.anchor.pull(self.optimizer)
+        if self.average is not None:
+            self.average.update(self.model, number)
         self.pending.append(loss)
 
     def _part(self, batch: Batch, mix: Mix | None) -> Part:
@@ -213,10 +218,15 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
             start_head(adapted, data, pace)
         if params.head_start == "probe" or params.l2sp:
             progress.start = start_of(adapted)
+        if params.ema:
+            progress.average = start_of(adapted)
     else:
         progress, tensors, moments = found
         model.load_state_dict(tensors)
         optimizer.load_state_dict(moments)
+    average = Average.of(model, progress.average, params.ema) if params.ema else None
+    if average is not None:
+        progress.average = average.values  # changed in place, so every checkpoint has it as it is
     engine, feed = _engine(adapted, data, pace, progress)
     targets = data.task.targets(data.train, len(data.classes))
     weights = class_weights(params.class_weights, data.classes, label_counts(data, targets))
@@ -231,6 +241,7 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
         per_epoch=per_epoch,
         steps=progress.steps or per_epoch * params.epochs,
         anchor=Anchor.of(model, progress.start, params.l2sp) if params.l2sp else None,
+        average=average,
     )
     return loop, progress
 
@@ -270,7 +281,8 @@ def _tell(loop: Loop, progress: checkpoint.Progress) -> Iterator[Event]:
 def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Event:
     """Shorten the schedule to the whole epochs that the budget allows at the measured pace, once and for all."""
     data = loop.data
-    validation = _FORWARD_SHARE * len(data.val) / max(1, len(data.train))
+    passes = 1 if loop.average is None else 2  # over the validation images
+    validation = passes * _FORWARD_SHARE * len(data.val) / max(1, len(data.train))
     epoch_seconds = progress.seconds / progress.step * loop.per_epoch * (1 + validation)
     planned = loop.steps // loop.per_epoch
     fitting = planned if math.isinf(pace.clock.left) else int(_SAFETY * pace.clock.left / epoch_seconds)
@@ -286,16 +298,21 @@ def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Eve
 
 
 def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
-    logits = loop.validate()
+    """How the network does now, and its running average where there is one; the better of the two may be the best so far."""
+    logits, averaged = loop.validate(), None
     targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
-    loss = float(row_losses(logits, targets).mean())
+    loss, state = float(row_losses(logits, targets).mean()), loop.state()
+    if loop.average is not None:
+        averaged = loop.average.over(state)
+        loop.model.load_state_dict(averaged)
+        other = loop.validate()
+        loop.model.load_state_dict(state)
+        other_loss = float(row_losses(other, targets).mean())
+        if other_loss < loss:
+            logits, loss, state = other, other_loss, averaged
     if loss < progress.best_loss:
-        progress.best, progress.best_loss, progress.best_step, progress.stale = (
-            loop.state(),
-            loss,
-            progress.step,
-            0,
-        )
+        progress.best, progress.best_loss, progress.best_step, progress.stale = state, loss, progress.step, 0
+        progress.best_averaged = state is averaged
     else:
         progress.stale += 1
     trained = float(np.mean(progress.losses)) if progress.losses else None
@@ -312,6 +329,7 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
             "log_loss": loss,
         },
         seconds=progress.seconds,
+        reason="of the averaged weights" if state is averaged else "",
     )
 
 
@@ -353,6 +371,7 @@ def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict
             "micro_batch": loop.engine.micro,
             "folded_norms": len(loop.engine.twin.pairs),
             "stored_prefix": isinstance(loop.feed, prefix.Stored),
+            **({"averaged": progress.best_averaged} if loop.average is not None else {}),
             **blended,
         },
     )

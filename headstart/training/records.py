@@ -14,6 +14,7 @@ from headstart._core.records import record
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.features import FeatureStore
+from headstart.heads.logistic import LinearHead
 from headstart.tasks import Classifier, Task
 
 
@@ -92,6 +93,7 @@ class FitResult:
         facts: what the method found out on the way (the chosen strength, the best epoch).
         crossed: cross-validated answers on the training images (N, classes), each by a head that did not see the image;
             None where the method does not cross-validate.
+        head: the head that gave `val_logits`, where the model's own has since been fitted on those images too; else None.
     """
 
     method: str
@@ -102,3 +104,4 @@ class FitResult:
     ended: str
     facts: dict[str, Any]
     crossed: NDArray[np.float64] | None = None
+    head: LinearHead | None = None

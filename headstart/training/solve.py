@@ -86,7 +86,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     }
     copies = min(paths, key=lambda count: min(paths[count].losses))
     path = paths[copies]
-    head = path.heads[path.chosen]
+    head = judged = path.heads[path.chosen]
     val_logits = head(val_features)
     score = float(data.task.correctness(val_logits, val_targets).mean())
     loss = float(row_losses(val_logits, val_targets).mean())
@@ -106,7 +106,8 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         head = again.heads[0]
     else:
         temperature = fit_temperature(val_logits, val_targets)
-    set_head(model, head if scaling is None else scaling.folded(head))
+    head, judged = (each if scaling is None else scaling.folded(each) for each in (head, judged))
+    set_head(model, head)
     return FitResult(
         method=name,
         model=model.eval(),
@@ -118,6 +119,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         | ({} if read is None else read.facts)
         | {"runtime": _runtime(data)},
         crossed=path.logits[path.chosen],
+        head=judged if data.refit else None,
     )
 
 

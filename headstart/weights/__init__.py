@@ -2,8 +2,9 @@
 
 from headstart.weights.catalog import catalog_rows
 from headstart.weights.load import blank, info, load
+from headstart.weights.reach import hub_reachable
 from headstart.weights.records import Backbone, Stage, WeightsInfo
-from headstart.weights.sources import SOURCES, hub_reachable, on_this_machine
+from headstart.weights.sources import SOURCES, on_this_machine
 
 __all__ = [
     "SOURCES",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import timm
 import torch
-from timm.models import group_parameters
 from torch import nn
 
 from headstart._core.check import suggestion
 from headstart._core.errors import BadWeights
+from headstart._core.imports import compiler_later
 from headstart.weights import torchvision_nets
 from headstart.weights.records import Backbone, Stage, WeightsInfo
+
+with compiler_later():  # timm imports torchvision
+    import timm
+    from timm.models import group_parameters
 
 _PROBE = 2  # images of the trial pass that measures the width
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import http.client
 import json
-import os
 import shutil
-import socket
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +23,7 @@ from headstart._core.table import Table
 from headstart.data.preprocess import Preprocess
 from headstart.weights import torchvision_nets
 from headstart.weights.catalog import BUNDLED, KNOWN, bundled_info, known_of, timm_info
+from headstart.weights.reach import endpoint, hub_reachable, reachable, told_offline
 from headstart.weights.records import WeightsInfo
 
 _TIMEOUT = 30  # seconds without an answer
@@ -80,21 +78,6 @@ def _kept(repository: str, file: str) -> bool:
     return _by_hand(repository, file).is_file() or isinstance(try_to_load_from_cache(repository, file), str)
 
 
-def hub_reachable(*, timeout: float = 3.0) -> bool:
-    """Whether the hub takes connections, within so many seconds; False where the user said to stay offline."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    address = urllib.parse.urlsplit(_endpoint())
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        with socket.create_connection((address.hostname or "", port), timeout):
-            return True
-    except OSError:
-        return False
-
-
 def parse(name: str) -> tuple[Source, str]:
     """The source and the identifier of `source:identifier`.
 
@@ -108,19 +91,29 @@ def parse(name: str) -> tuple[Source, str]:
         raise BadOption(
             f"--weights {name!r} names no weights after the colon.", hint="See headstart weights list."
         )
+    sources = ", ".join(f"{each}:" for each in SOURCES)
     if not colon:
-        close = suggestion(name, [full.partition(":")[2] for full in (*_bundled_names(), *KNOWN)])
-        full = next(
-            (f for f in (*_bundled_names(), *KNOWN) if f.partition(":")[2] in close and close), f"timm:{name}"
-        )
+        meant = _meant(name)
+        told = f"Did you mean {meant!r}?" if meant else "Write it like bundled:efficientnet_lite0."
         raise BadOption(
             f"--weights {name!r} does not say where the weights come from.",
-            hint=f"Did you mean {full!r}? Sources: {', '.join(f'{each}:' for each in SOURCES)}; see headstart weights list.",
+            hint=f"{told} Sources: {sources}; names: headstart weights list",
         )
     raise BadOption(
         f"--weights {name!r} names no known source.",
-        hint=f"{suggestion(prefix, SOURCES)} Sources: {', '.join(f'{each}:' for each in SOURCES)}".strip(),
+        hint=f"{suggestion(prefix, SOURCES)} Sources: {sources}; names: headstart weights list".strip(),
     )
+
+
+def _meant(name: str) -> str:
+    """The full name of the weights that a name without a source was probably meant for; empty where nothing is near."""
+    import timm
+
+    full = {each.partition(":")[2]: each for each in (*KNOWN, *_bundled_names())}
+    if name in full or timm.is_model(name):
+        return full.get(name, f"timm:{name}")
+    close = suggestion(name, full)
+    return next((each for short, each in full.items() if f"'{short}'" in close), "")
 
 
 def _bundled_names() -> list[str]:
@@ -198,14 +191,16 @@ def _hub_file(repository: str, file: str, name: str) -> Path | None:
     if by_hand.is_file():
         return by_hand
     try:
-        return Path(hf_hub_download(repository, file, endpoint=_endpoint(), etag_timeout=_TIMEOUT))
+        if not hub_reachable():
+            return _from_the_hubs_cache(repository, file, name)
+        return Path(hf_hub_download(repository, file, endpoint=endpoint(), etag_timeout=_TIMEOUT))
     except errors.HFValidationError as error:
         raise BadWeights(
             f"{repository!r} is no name of a hub repository.", hint="It is written owner/name."
         ) from error
     except errors.RepositoryNotFoundError as error:  # a gated one is a kind of it
         raise BadWeights(
-            f"{name}: {_endpoint()} shows no repository {repository!r}; it is misspelt, private or gated.",
+            f"{name}: {endpoint()} shows no repository {repository!r}; it is misspelt, private or gated.",
             hint="Look it up on the hub; for a private or gated one, log in with `hf auth login`.",
         ) from error
     except errors.RemoteEntryNotFoundError:
@@ -215,7 +210,23 @@ def _hub_file(repository: str, file: str, name: str) -> Path | None:
             return None
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.ENOSPC:
             raise files.explain_os_error(error, Path(error.filename or "the hub's cache")) from error
-        raise _unreachable(name, f"{_endpoint()}/{repository}/resolve/main/{file}", by_hand) from error
+        raise _unreachable(name, _address(repository, file), by_hand) from error
+
+
+def _address(repository: str, file: str) -> str:
+    return f"{endpoint()}/{repository}/resolve/main/{file}"
+
+
+def _from_the_hubs_cache(repository: str, file: str, name: str) -> Path | None:
+    """What the hub's own cache holds of a file; None if the hub had none when it was last reached."""
+    from huggingface_hub import try_to_load_from_cache
+
+    kept = try_to_load_from_cache(repository, file)
+    if isinstance(kept, str):
+        return Path(kept)
+    if kept is None:
+        raise _unreachable(name, _address(repository, file), _by_hand(repository, file))
+    return None
 
 
 def _is_known_absent(repository: str, file: str) -> bool:
@@ -225,14 +236,13 @@ def _is_known_absent(repository: str, file: str) -> bool:
     return try_to_load_from_cache(repository, file) is _CACHED_NO_EXIST
 
 
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-
-
 def _unreachable(name: str, address: str, place: Path) -> BadWeights:
+    forbidden = told_offline() and address.startswith(endpoint())
+    why = "HF_HUB_OFFLINE forbids to ask for it" if forbidden else f"{address} cannot be reached"
+    first = f"Unset HF_HUB_OFFLINE; or download {address}" if forbidden else "Download that file elsewhere"
     return BadWeights(
-        f"{name} is not on this machine, and {address} cannot be reached.",
-        hint=f"Download that file elsewhere and put it at {place}; "
+        f"{name} is not on this machine, and {why}.",
+        hint=f"{first} and put it at {place}; "
         "or use weights that are always there: bundled:efficientnet_lite0",
     )
 
@@ -395,6 +405,8 @@ def _torchvision_fetch(identifier: str, _arch: str) -> Path:
 
 def _download(address: str, place: Path, name: str) -> None:
     """Fetch a file; one that does not have the hash that its name tells never takes its place."""
+    if not reachable(address):
+        raise _unreachable(name, address, place)
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT) as answer, files.atomic(place) as temporary:  # noqa: S310
             try:

@@ -50,6 +50,7 @@ def evidence_of() -> dict[str, Any]:
             ],
         },
         "findings": [],
+        "flips": {"images": 195, "keeps": False, "told": "a mirror changes what the images mean: 93.6% against 41.0%"},
         "seconds": 9.0,
         "skipped": ["No learning curve of the twin."],
     }  # fmt: skip
@@ -101,6 +102,7 @@ def test_the_page_has_the_section_and_a_way_to_it(run: Path) -> None:
         "The textbook says: Feature extraction from earlier layers.",
         "On block 3 it is right on 93.6 % +- 1.2, <b>9.7</b> points more.",  # as text: nothing in a file is markup
         "Therefore: Depth-probe (expected 93.6%).",
+        "exchanged in training? A mirror changes what the images mean: 93.6% against 41.0%.",
         "630 training images were looked at",
         "160 px",
         "No learning curve of the twin.",

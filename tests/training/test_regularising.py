@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from headstart._core.clock import Clock
+from headstart._core.errors import BadPlan
 from headstart.methods import METHODS, Decline
 from headstart.tasks import TASKS, Classifier
 from headstart.training import Pace, TrainingData, fit
 from headstart.training.anchor import Anchor
-from headstart.training.mixing import Mix
+from headstart.training.mixing import Mix, mix_of, window
 from headstart.weights import Backbone, blank
 from tests.test_methods import facts
 from tests.training.test_gradient import backbone, data, prepared, run, same, until
@@ -90,8 +92,79 @@ def test_the_loss_of_a_blend_is_the_blend_of_losses() -> None:
     assert found.item() == pytest.approx(mix.share * own.item() + (1 - mix.share) * other.item(), abs=1e-6)
 
 
+# CutMix
+
+
+def test_a_window_by_hand() -> None:
+    """A window of half the side around the corner (0, 9): rows -2 to 2 and columns 7 to 12, of which 2 x 3 are inside."""
+    box = window(8, 10, 0.5, centre=(0, 9))
+    assert (box.top, box.bottom, box.left, box.right) == (0, 2, 7, 10)
+    mix = Mix(1 - 6 / 80, torch.tensor([1, 0]), box)
+    own = torch.stack([torch.zeros(1, 8, 10), torch.ones(1, 8, 10)])
+    mixed = mix.inputs(own, own[mix.partners])
+    assert mixed[0].sum() == 6
+    assert mixed[1].sum() == 74
+    assert mixed[0, 0, :2, 7:].min() == 1
+    assert own[0].sum() == 0, "the batch itself is not changed"
+    assert mix.targets(torch.tensor([[1, 1], [0, 1]]), 2)[:, 0].tolist() == pytest.approx([74 / 80, 6 / 80])
+
+
+def test_the_share_is_the_exact_area() -> None:
+    """Over many steps, of odd maps too: what the labels say is the share of places that were kept, whole and empty windows
+    included; a uniform share and the border leave 66 % on average: E[1 - min(1, ...)] by simulation apart from the code."""
+    shares = []
+    for step in range(300):
+        mix = Mix.cut((2, 1, 7, 5), 1.0, seed=4, step=step)
+        own = torch.stack([torch.zeros(1, 7, 5), torch.ones(1, 7, 5)])
+        partners = torch.tensor([1, 0])
+        kept = 1 - float(mix.inputs(own, own[partners])[0].mean())
+        assert mix.share == pytest.approx(kept, abs=1e-6)
+        shares.append(mix.share)
+    assert min(shares) < 0.2
+    assert max(shares) > 0.95
+    draw = np.random.default_rng(0)
+    side, centre = np.sqrt(draw.random((20_000, 1))), draw.random((20_000, 2))
+    low, high = np.clip(centre - side / 2, 0, 1), np.clip(centre + side / 2, 0, 1)
+    assert np.mean(shares) == pytest.approx(1 - (high - low).prod(1).mean(), abs=0.06)
+
+
+def test_a_cut_depends_on_seed_and_step_alone() -> None:
+    first, again = (Mix.cut((4, 3, 32, 32), 1.0, seed=1, step=5) for _ in range(2))
+    assert (first.share, first.box) == (again.share, again.box)
+    assert torch.equal(first.partners, again.partners)
+    assert len({Mix.cut((4, 3, 32, 32), 1.0, seed=1, step=step).box for step in range(50)}) > 40
+
+
+def test_a_step_does_one_or_the_other() -> None:
+    def kinds(**asked: float) -> list[bool | None]:
+        usual = {"mixup": 0.0, "cutmix": 0.0}
+        found = [mix_of((4, 3, 8, 8), **(usual | asked), seed=0, step=step) for step in range(200)]
+        return [None if each is None else each.box is not None for each in found]
+
+    assert set(kinds()) == {None}
+    assert set(kinds(mixup=0.4)) == {False}
+    assert set(kinds(cutmix=1.0)) == {True}
+    both = kinds(mixup=0.4, cutmix=1.0)
+    assert set(both) == {False, True}
+    assert 70 <= sum(map(bool, both)) <= 130
+
+
+def test_tokens_have_no_windows() -> None:
+    with pytest.raises(BadPlan, match=r"--cutmix needs maps .*\(197, 64\)"):
+        mix_of((4, 197, 64), mixup=0.0, cutmix=1.0, seed=0, step=0)
+
+
 @pytest.mark.parametrize("method", ["full", "partial"])
-@pytest.mark.parametrize("given", [{"mixup": 0.4}, {"l2sp": 20.0}, {"mixup": 0.4, "class_weights": "auto"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mixup": 0.4},
+        {"l2sp": 20.0},
+        {"mixup": 0.4, "class_weights": "auto"},
+        {"cutmix": 1.0},
+        {"mixup": 0.4, "cutmix": 1.0, "ema": 0.9},
+    ],
+)
 def test_resumed_equals_uninterrupted(
     given: dict[str, Any],
     method: str,

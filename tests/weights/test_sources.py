@@ -118,7 +118,7 @@ def test_a_non_commercial_licence_is_noticed(name: str, commercial: bool) -> Non
     [
         ("efficientnet_lite0", BadOption, "Did you mean 'bundled:efficientnet_lite0'?"),
         ("resnet50.a1_in1k", BadOption, "Did you mean 'timm:resnet50.a1_in1k'?"),
-        ("something_else", BadOption, "Did you mean 'timm:something_else'?"),
+        ("something_else", BadOption, "Write it like bundled:efficientnet_lite0. Sources: bundled:, timm:"),
         ("tim:resnet50", BadOption, "Did you mean 'timm'?"),
         ("bundled:", BadOption, "no weights after the colon"),
         ("", BadOption, "does not say where the weights come from"),
