@@ -19,7 +19,7 @@ from headstart._core.records import record
 from headstart._core.seed import generator
 from headstart.adaptation import Adapted, Ledger, adapt, settle
 from headstart.planning import Plan, Rung, confidence, not_worth
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 from headstart.training import Event, FitResult, Pace, TrainingData
 from headstart.weights import Backbone
 
@@ -64,7 +64,7 @@ class Climbed:
     """
 
     outcome: Outcome
-    model: Classifier
+    model: Network
     val_logits: NDArray[np.float64]
     crossed: NDArray[np.float64] | None = None
 
@@ -181,7 +181,9 @@ def _scores(logits: NDArray[np.floating], data: TrainingData, *, train: bool = F
 def _climb_rung(
     task: Climb, rung: Rung, best: Climbed | None, *, first: bool
 ) -> Generator[Event, None, Climbed]:
-    adapted = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed)
+    adapted = adapt(
+        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.plan.task
+    )
     folder = task.folder / rung.method
     clock = task.clock.without_budget() if first else task.clock
     result = yield from training.fit(adapted, task.data, Pace(clock=clock, folder=folder, every=task.every))
@@ -275,7 +277,9 @@ def _reload(task: Climb, rung: Rung) -> Climbed | None:
             f"{folder / 'model.pt'} cannot be read: {error}.",
             hint=f"Delete the folder {folder}; the rung then starts anew.",
         ) from error
-    model = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed).model
+    model = adapt(
+        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.plan.task
+    ).model
     if content["depths"] is not None:
         depths = records.from_plain(compute.Depths, content["depths"], where=str(folder / "model.pt"))
         model = compute.at_depths(model, depths, width=content["model"]["head.weight"].shape[1])

@@ -28,7 +28,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.pixels import normalise
 from headstart.predict import Prediction, predict
-from headstart.tasks import TASKS, Classifier
+from headstart.tasks import TASKS, Classifier, Network
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
 
@@ -50,6 +50,7 @@ class Manifest:
         width: size of the features that the head reads.
         preprocess: the contract of the model's input.
         temperature: > 0; logits are divided by it before the activation.
+        threshold: least score of an answer that is shown, for boxes; chosen on validation images.
         weights: the pretrained checkpoint that the model started from, with its licence.
         method: name of the transfer method.
         depths: where in the network the head reads and what is cut off behind; None: the network's own pooled output.
@@ -69,6 +70,7 @@ class Manifest:
     weights: WeightsInfo
     method: str
     temperature: float = 1.0
+    threshold: float = 0.0
     depths: Depths | None = None
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Bundle:
     """
 
     manifest: Manifest
-    model: Classifier
+    model: Network
     device: torch.device
 
     @property
@@ -164,7 +166,7 @@ def machine() -> str:
     return ", ".join(parts)
 
 
-def save_bundle(folder: Path, model: Classifier, manifest: Manifest) -> Manifest:
+def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
     """The completed manifest. At every moment the folder holds a whole bundle, the old or the new.
 
     The tensors' file is named after its content, so writing it disturbs no older one; replacing the manifest,
@@ -173,7 +175,8 @@ def save_bundle(folder: Path, model: Classifier, manifest: Manifest) -> Manifest
     Raises:
         BadInput: when the folder cannot be written to, or the model's head does not fit the manifest.
     """
-    if model.head.out_features != len(manifest.classes):
+    whole = isinstance(model, Classifier)
+    if whole and model.head.out_features != len(manifest.classes):
         raise BadInput(
             f"The model has {model.head.out_features} outputs, the manifest {len(manifest.classes)} classes.",
             hint="Give the manifest the classes in the order of the model's outputs.",
@@ -189,7 +192,7 @@ def save_bundle(folder: Path, model: Classifier, manifest: Manifest) -> Manifest
     digest = sha256_bytes(content)
     complete = replace(
         manifest,
-        width=model.head.in_features,
+        width=model.head.in_features if whole else manifest.width,
         depths=read,
         versions=manifest.versions or versions(),
         machine=manifest.machine or machine(),
@@ -272,10 +275,9 @@ def _read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     return parse_tensors(content)
 
 
-def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Classifier:
-    TASKS[manifest.task]  # an unknown task is refused before the network is built
-    body = blank(manifest.arch)
-    model = Classifier(body.module, body.width, len(manifest.classes))
+def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Network:
+    task = TASKS[manifest.task]  # an unknown task is refused before the network is built
+    model = task.build(blank(manifest.arch), len(manifest.classes))
     try:
         if manifest.depths is not None:
             model = at_depths(model, manifest.depths, width=manifest.width)

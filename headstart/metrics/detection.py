@@ -171,7 +171,7 @@ def class_precisions(matches: Matches, *, size: str = "all", weights: Floats | N
     return np.stack([average_precisions(part, weights) for part in parts])
 
 
-def mean_precision(each: Floats) -> float:
+def mean_precision(each: NDArray[np.floating]) -> float:
     """The mean of average precisions, those that there are; NaN where there is none."""
     return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 

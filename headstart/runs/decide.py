@@ -9,6 +9,7 @@ from headstart import evidence, planning
 from headstart._core import records
 from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadOption, BadPlan
+from headstart.data.annotations import DENSE
 from headstart.data.records import Dataset, DatasetFacts
 from headstart.evidence import Evidence
 from headstart.evidence.sizes import takes
@@ -62,17 +63,17 @@ def decide(
     """
     if folder is not None and (folder / PLAN).exists():
         plan = records.load(Plan, folder / PLAN)
-        return Decision(plan, _measured_before(folder), at_size(backbone, plan.input_size))
+        return Decision(plan, _measured_before(folder), sized(backbone, plan))
     if options.plan:
         plan = _of_file(Path(options.plan), facts, backbone)
-        return Decision(plan, None, at_size(backbone, plan.input_size))
+        return Decision(plan, None, sized(backbone, plan))
     found = None
-    if options.method == "auto":
+    if options.method == "auto" and facts.task not in DENSE:
         found = (None if folder is None else _measured_before(folder)) or _measure(
             dataset, facts, backbone, options
         )
     plan = planning.make_plan(facts, found, backbone=backbone, wishes=wishes_of(options))
-    return Decision(plan, found, at_size(backbone, plan.input_size))
+    return Decision(plan, found, sized(backbone, plan))
 
 
 def save(decision: Decision, folder: Path) -> None:
@@ -90,6 +91,15 @@ def wishes_of(options: FitOptions) -> Wishes:
         seed=options.seed,
         given=options.given,
         prefer=options.prefer,
+    )
+
+
+def sized(backbone: Backbone, plan: Plan) -> Backbone:
+    """The network with the contract for what the plan shows it: a letterbox, a square, or its own size."""
+    if plan.frame is None:
+        return at_size(backbone, plan.input_size)
+    return replace(
+        backbone, info=replace(backbone.info, preprocess=backbone.info.preprocess.boxed(*plan.frame))
     )
 
 
@@ -125,6 +135,13 @@ def _of_file(path: Path, facts: DatasetFacts, backbone: Backbone) -> Plan:
         raise BadPlan(
             f"{path} has the task {plan.task}, but the data asks for {facts.task}.",
             hint="Make a plan of this data: headstart plan DATA --json",
+        )
+    if (plan.frame is None) != (facts.task not in DENSE) or any(
+        side % 32 or side < 32 for side in plan.frame or ()
+    ):
+        raise BadPlan(
+            f"{path}: frame is {plan.frame}.",
+            hint="For boxes and masks it is [width, height], both multiples of 32; for other tasks null.",
         )
     native = backbone.info.preprocess
     if plan.input_size not in (None, native.height) and not takes(backbone, plan.input_size):

@@ -1,10 +1,12 @@
 """Tasks: how labels become targets, what is minimised, and how logits become answers. One file per task."""
 
 from headstart._core.table import Table
-from headstart.tasks import classify, multilabel
-from headstart.tasks.model import Classifier
-from headstart.tasks.records import Task
+from headstart.tasks import classify, detect, multilabel, segment
+from headstart.tasks.model import Classifier, Network
+from headstart.tasks.records import Places, Task
 
-TASKS: Table[Task] = Table("--task", {task.name: task for task in (classify.TASK, multilabel.TASK)})
+TASKS: Table[Task] = Table(
+    "--task", {task.name: task for task in (classify.TASK, multilabel.TASK, detect.TASK, segment.TASK)}
+)
 
-__all__ = ["TASKS", "Classifier", "Task"]
+__all__ = ["TASKS", "Classifier", "Network", "Places", "Task"]

@@ -15,7 +15,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.features import FeatureStore
 from headstart.heads.logistic import LinearHead
-from headstart.tasks import Classifier, Task
+from headstart.tasks import Network, Task
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ class FitResult:
 
     Attributes:
         model: on the CPU, in evaluation mode.
-        val_logits: (N, classes), of a network that never saw these images; uncalibrated.
+        val_logits: what is kept of its answers, of a network that never saw these images: uncalibrated logits (N, classes),
+            or for boxes and masks the rows (N, …) of their task.
         temperature: what to divide logits by for calibrated probabilities, fitted on images the network had not seen.
         seconds: of training alone.
         ended: why training ended, in words.
@@ -97,7 +98,7 @@ class FitResult:
     """
 
     method: str
-    model: Classifier
+    model: Network
     val_logits: NDArray[np.float64]
     temperature: float
     seconds: float
