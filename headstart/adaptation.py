@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,6 +126,42 @@ def settle(adapted: Adapted, trained: Network) -> Ledger:
             hint="This is a defect of headstart, not of your data: please report it with the run's plan.json.",
         )
     return Ledger(method=adapted.method.name, groups=tuple(lines), frozen_identical=True)
+
+
+def settle_average(members: Sequence[Adapted], averaged: Network, *, name: str) -> Ledger:
+    """The ledger of an average of networks: what was frozen in all of them is frozen in it, and proved to be.
+
+    No rate stands in it, because the average was not trained.
+
+    Args:
+        members: the networks before training, all with the same groups of tensors.
+        averaged: the average.
+        name: what the ledger calls the method.
+
+    Raises:
+        BadPlan: when a tensor that was frozen in all of them is not what it was.
+    """
+    groups = tuple(
+        replace(
+            same[0],
+            lr=None,
+            weight_decay=None,
+            trains=any(group.trains for group in same),
+            buffers_may_move=any(group.buffers_may_move for group in same),
+        )
+        for same in zip(*(member.applied.groups for member in members), strict=True)
+    )
+    joint = replace(members[0], applied=replace(members[0].applied, groups=groups))
+    return replace(settle(joint, averaged), method=name)
+
+
+def same_parts(first: Adapted, second: Adapted) -> bool:
+    """Whether both have the same groups of tensors, so that one can be averaged with the other."""
+    parts = [
+        [(group.name, group.parameters, group.buffers) for group in each.applied.groups]
+        for each in (first, second)
+    ]
+    return parts[0] == parts[1]
 
 
 def _check_cover(model: Network, applied: Applied) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -17,14 +19,24 @@ from headstart._core.clock import Clock
 from headstart._core.errors import BadInput, BadPlan
 from headstart._core.records import record
 from headstart._core.seed import generator
-from headstart.adaptation import Adapted, Ledger, adapt, settle
+from headstart.adaptation import Adapted, Ledger, adapt, same_parts, settle, settle_average
+from headstart.features import View
+from headstart.heads.logistic import LinearHead
+from headstart.methods import METHODS
+from headstart.metrics import fit_temperature
 from headstart.planning import Plan, Rung, confidence, not_worth
-from headstart.tasks import Network
+from headstart.tasks import Mirrored, Network, Turned
 from headstart.training import Event, FitResult, Pace, TrainingData
+from headstart.training.rows import rows_of
+from headstart.training.solve import set_head
+from headstart.training.soup import greedy
 from headstart.weights import Backbone
 
 FEW = 500
 """Below this many training images, methods that cross-validate are compared on those images too, not on few others alone."""
+
+SOUP, MIRROR = "soup", "mirror"
+"""Names in the history of the two steps behind the last rung."""
 
 _REPEATS = 2000
 
@@ -61,12 +73,14 @@ class Climbed:
         val_logits: its answers on the validation images (N, classes).
         crossed: cross-validated answers on the training images (N, classes), each by a head that did not see the image;
             None where the method does not cross-validate.
+        head: the head that gave `val_logits`, where the model's own has since been fitted on those images too; else None.
     """
 
     outcome: Outcome
     model: Network
     val_logits: NDArray[np.float64]
     crossed: NDArray[np.float64] | None = None
+    head: LinearHead | None = None
 
 
 @dataclass(frozen=True)
@@ -92,18 +106,50 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
     """Events and every new best on the way; at the end all rungs that were climbed, the best first.
 
     The budget never stops the first rung: before it ends there is nothing to keep. A later rung of which too little is
-    expected, after what the best so far has reached, is not climbed, unless there is no budget.
+    expected, after what the best so far has reached, is not climbed, unless there is no budget. At the end, where time is
+    left, two more steps that train nothing: an average of the tuned networks, and answers averaged over an image and its
+    mirror image.
 
     Raises:
         compute.Stopped: when somebody asked to stop before the first rung had ended.
     """
+    best, done = yield from _climb_rungs(task)
+    if task.data.task.places is not None:  # neither step is made for answers that have places
+        yield _end(task, best)
+        return (best, *(other for other in done if other is not best))
+    tries = len(task.plan.rungs) - 1  # challengers on the same validation images
+    souped = yield from _soup(task, best, done, tries=tries)
+    if souped is not None:
+        tries += souped.tried
+        if len(souped.members) > 1:  # else it is a rung under another name
+            done.append(souped.climbed)
+        if souped.climbed.outcome.kept:
+            best = souped.climbed
+            yield Kept(best)
+    mirrored = yield from _mirror(task, best, tries=tries + 1)
+    if mirrored is not None:
+        done.remove(best)
+        done.append(mirrored)
+        best = mirrored
+        yield Kept(best)
+    yield _end(task, best)
+    return (best, *(other for other in done if other is not best))
+
+
+def _end(task: Climb, best: Climbed) -> Event:
+    reason = task.clock.over or "the end of the ladder"
+    return Event(event="ladder_end", rung=best.outcome.method, reason=reason)
+
+
+def _climb_rungs(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, list[Climbed]]]:
+    """The best rung of the plan and all that were climbed, in order."""
     done: list[Climbed] = []
     best: Climbed | None = None
     for rung in task.plan.rungs:
         if best is not None and (reason := task.clock.over):
             yield Event(event="note", rung=rung.method, reason=f"not climbed: {reason}")
             continue
-        found = _reload(task, rung)
+        found = _reload(task, rung, task.folder / rung.method)
         if found is None and best is not None and (reason := stays_below(task.plan, rung, best, task.data)):
             yield Event(event="note", rung=rung.method, reason=f"not climbed: {reason}")
             continue
@@ -122,10 +168,7 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
             best = found
             yield Kept(found)
     assert best is not None  # a plan has at least one rung, and the first is always kept
-    yield Event(
-        event="ladder_end", rung=best.outcome.method, reason=task.clock.over or "the end of the ladder"
-    )
-    return (best, *(other for other in done if other is not best))
+    return best, done
 
 
 def _given_up(error: Exception, best: Climbed) -> str:
@@ -188,7 +231,7 @@ def _climb_rung(
     clock = task.clock.without_budget() if first else task.clock
     result = yield from training.fit(adapted, task.data, Pace(clock=clock, folder=folder, every=task.every))
     kept, reason = judge(result, best, task.data, candidates=len(task.plan.rungs) - 1)
-    return _save(folder, adapted, result, kept=kept, reason=reason, data=task.data)
+    return _save(folder, result, settle(adapted, result.model), told=(kept, reason), data=task.data)
 
 
 def judge(
@@ -234,9 +277,10 @@ def chance_of_gain(differences: NDArray[np.floating], *, seed: int) -> float:
 
 
 def _save(
-    folder: Path, adapted: Adapted, result: FitResult, *, kept: bool, reason: str, data: TrainingData
+    folder: Path, result: FitResult, ledger: Ledger, *, told: tuple[bool, str], data: TrainingData
 ) -> Climbed:
     """Write the rung's network, answers and outcome; the outcome last, so that its presence means all is there."""
+    kept, reason = told
     outcome = Outcome(
         method=result.method,
         temperature=result.temperature,
@@ -245,28 +289,29 @@ def _save(
         reason=reason,
         ended=result.ended,
         facts=result.facts,
-        ledger=settle(adapted, result.model),
+        ledger=ledger,
         metrics={data.task.primary: float(_scores(result.val_logits, data).mean())},
     )
     state = {name: value.contiguous() for name, value in result.model.state_dict().items()}
     # A stream, not a path: only then does torch's error tell that the disk is full.
     with files.atomic(folder / "model.pt") as temporary, temporary.open("wb") as stream:
         depths = result.model.depths if isinstance(result.model, compute.DepthClassifier) else None
+        head = result.head
         content = {
             "model": state,
             "val_logits": torch.from_numpy(result.val_logits),
             "crossed": None if result.crossed is None else torch.from_numpy(result.crossed),
             "depths": records.to_plain(depths) if depths else None,
+            "head": None if head is None else [torch.from_numpy(part) for part in (head.weight, head.bias)],
         }
         torch.save(content, stream)
     records.save(folder / "outcome.json", outcome)
     (folder / training.CHECKPOINT).unlink(missing_ok=True)
-    return Climbed(outcome=outcome, model=result.model, val_logits=result.val_logits, crossed=result.crossed)
+    return Climbed(outcome, result.model, result.val_logits, result.crossed, result.head)
 
 
-def _reload(task: Climb, rung: Rung) -> Climbed | None:
-    """The rung's result from an earlier, interrupted climb, or None where it had not ended."""
-    folder = task.folder / rung.method
+def _reload(task: Climb, rung: Rung, folder: Path) -> Climbed | None:
+    """The result from an earlier, interrupted climb, in a network like this rung's, or None where it had not ended."""
     if not (folder / "outcome.json").exists():
         return None
     outcome = records.load(Outcome, folder / "outcome.json")
@@ -284,10 +329,164 @@ def _reload(task: Climb, rung: Rung) -> Climbed | None:
         depths = records.from_plain(compute.Depths, content["depths"], where=str(folder / "model.pt"))
         model = compute.at_depths(model, depths, width=content["model"]["head.weight"].shape[1])
     model.load_state_dict(content["model"])
-    crossed = content["crossed"]
+    crossed, head = content["crossed"], content.get("head")
     return Climbed(
         outcome=outcome,
         model=model.eval(),
         val_logits=content["val_logits"].numpy(),
         crossed=None if crossed is None else crossed.numpy(),
+        head=None if head is None else LinearHead(*(part.numpy() for part in head)),
     )
+
+
+@dataclass(frozen=True)
+class _Souped:
+    """An average of tuned networks, which ones are in it, and how many averages were judged to find it."""
+
+    climbed: Climbed
+    members: tuple[str, ...]
+    tried: int
+
+
+def _soup(
+    task: Climb, best: Climbed, done: list[Climbed], *, tries: int
+) -> Generator[Event, None, _Souped | None]:
+    """The average of the tuned networks that the validation images like best, or None where there are not two of them.
+
+    It costs a pass over the validation images for each network, and nothing in use. The probe that tuning started from may
+    be part of it, with the head that has not seen the validation images.
+    """
+    members = _soupable(task, done)
+    if len(members) < 2:
+        return None
+    names = [climbed.outcome.method for climbed, _ in members]
+    yield Event(
+        event="rung_start", rung=SOUP, reason=f"an average of {', '.join(names)} costs nothing in use"
+    )
+    rung = next(rung for rung in task.plan.rungs if rung.method == names[-1])
+    found = _reload(task, rung, task.folder / SOUP)
+    if found is None and (reason := task.clock.over):
+        yield Event(event="note", rung=SOUP, reason=f"not tried: {reason}")
+        return None
+    if found is None:
+        found = _cook(task, best, members, tries=tries)
+    yield rung_end(found.outcome)
+    return _Souped(found, tuple(_members(found.outcome)), tried=len(members) - 1)
+
+
+def _soupable(task: Climb, done: list[Climbed]) -> list[tuple[Climbed, Adapted]]:
+    """The networks that may be averaged, each with itself before training; fewer than two tuned ones are none.
+
+    They share the pretrained start, every tensor's place and shape, and a head on the same features.
+    """
+    found: list[tuple[Climbed, Adapted]] = []
+    if sum(METHODS[climbed.outcome.method].solver == "gradient" for climbed in done) < 2:
+        return found
+    for climbed in done:
+        rung = next(rung for rung in task.plan.rungs if rung.method == climbed.outcome.method)
+        adapted = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed)
+        alike = not adapted.applied.restart and not isinstance(climbed.model, compute.DepthClassifier)
+        if alike and all(same_parts(adapted, other) for _, other in found):
+            found.append((climbed, adapted))
+    tuned = sum(adapted.method.solver == "gradient" for _, adapted in found)
+    return found if tuned > 1 else []
+
+
+def _cook(task: Climb, best: Climbed, members: list[tuple[Climbed, Adapted]], *, tries: int) -> Climbed:
+    """The greedy soup of these networks, judged against the best so far and saved like a rung."""
+    started, data = time.monotonic(), task.data
+    model = copy.deepcopy(members[-1][0].model)
+
+    def answer(state: dict[str, torch.Tensor]) -> NDArray[np.float64]:
+        model.load_state_dict(state)
+        return compute.forward(model, data.val, data.preprocess, label="tasting").astype(np.float64)
+
+    targets = data.task.targets(data.val, len(data.classes))
+    found = greedy(
+        [_honest(climbed).state_dict() for climbed, _ in members],
+        [climbed.val_logits for climbed, _ in members],
+        targets=targets,
+        answer=answer,
+    )
+    model.load_state_dict(found.state)
+    names = [members[place][0].outcome.method for place in found.members]
+    result = FitResult(
+        method=SOUP,
+        model=model.cpu().eval(),
+        val_logits=found.logits,
+        temperature=fit_temperature(found.logits, targets),
+        seconds=time.monotonic() - started,
+        ended="averaged",
+        facts={"members": names, "tried": found.tried},
+    )
+    if len(names) == 1:
+        told = (
+            False,
+            f"no average has a lower validation loss than {names[0]} alone: {best.outcome.method} stays",
+        )
+    else:
+        kept, reason = judge(result, best, data, candidates=tries + found.tried)
+        told = kept, f"the average of {', '.join(names)}: {reason}"
+    ledger = settle_average([members[place][1] for place in found.members], result.model, name=SOUP)
+    return _save(task.folder / SOUP, result, ledger, told=told, data=data)
+
+
+def _members(outcome: Outcome) -> list[str]:
+    """The rungs whose networks are in the average; of a rung itself, that rung."""
+    found = outcome.facts.get("members", [outcome.method])
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _honest(climbed: Climbed) -> Network:
+    """The network that gave `val_logits`: the rung's own, or a copy with the head from before the validation images."""
+    if climbed.head is None:
+        return climbed.model
+    model = copy.deepcopy(climbed.model)
+    set_head(model, climbed.head)
+    return model
+
+
+def _mirror(task: Climb, best: Climbed, *, tries: int) -> Generator[Event, None, Climbed | None]:
+    """The best with answers averaged over an image and its mirror image, if the validation images say so; else None.
+
+    Every answer then takes twice as long: never taken where speed is preferred, nor where images may not be mirrored.
+    """
+    methods = _members(best.outcome)
+    flips = [rung.params.get("flip") for rung in task.plan.rungs if rung.method in methods]
+    if task.plan.prefer == "speed" or not all(flips):
+        return None
+    if reason := task.clock.over:
+        yield Event(event="note", rung=MIRROR, reason=f"not tried: {reason}")
+        return None
+    started, data = time.monotonic(), task.data
+    logits = (best.val_logits + _turned(best, data)) / 2
+    result = FitResult(
+        method=best.outcome.method,
+        model=Mirrored(best.model),
+        val_logits=logits,
+        temperature=fit_temperature(logits, data.task.targets(data.val, len(data.classes))),
+        seconds=time.monotonic() - started,
+        ended=best.outcome.ended,
+        facts=best.outcome.facts | {"mirrored": True},
+    )
+    kept, reason = judge(result, best, data, candidates=tries)
+    told = f"answers averaged over an image and its mirror image, in twice the time: {reason}"
+    if not kept:
+        yield Event(event="note", rung=MIRROR, reason=told)
+        return None
+    metrics = {data.task.primary: float(_scores(logits, data).mean())}
+    outcome = replace(best.outcome, temperature=result.temperature, facts=result.facts, metrics=metrics)
+    yield rung_end(replace(outcome, method=MIRROR, seconds=result.seconds, kept=True, reason=told))
+    return Climbed(outcome, result.model, logits)
+
+
+def _turned(climbed: Climbed, data: TrainingData) -> NDArray[np.float64]:
+    """Answers (N, classes) to the mirrored validation images, of the network that gave `val_logits`."""
+    model = _honest(climbed)
+    if climbed.outcome.method in METHODS and METHODS[climbed.outcome.method].solver == "features":
+        rows = rows_of(model, data.store, data.val, view=View(number=1, flip=True))
+        weight, bias = (part.detach().cpu().numpy() for part in (model.head.weight, model.head.bias))
+        return LinearHead(weight, bias)(rows).astype(np.float64)
+    turned = compute.forward(Turned(model), data.val, data.preprocess, label="looking into a mirror")
+    model.cpu()
+    return turned.astype(np.float64)

@@ -20,7 +20,7 @@ from headstart.data.handed import Images, as_sources
 from headstart.pixels import contract_pixels
 from headstart.predict import BATCH
 from headstart.runs.fit import fit_dataset
-from headstart.runs.options import sort_options
+from headstart.runs.options import DEFAULT_WEIGHTS, sort_options
 from headstart.tasks import TASKS
 
 
@@ -36,7 +36,7 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     Args:
         method: `auto` or a name of the table of methods.
-        weights: `auto`, or `source:id`.
+        weights: `source:id`; several with commas between, or `auto`: the images choose.
         budget: time for training: `30s`, `10m`, `1h`, `none`.
         seed: of everything random.
         val_fraction: share of the images held out to choose by, in (0, 0.5].
@@ -60,7 +60,7 @@ class TransferLearner(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         self,
         method: str = "linear-probe",
         *,
-        weights: str = "auto",
+        weights: str = DEFAULT_WEIGHTS,
         budget: str = "10m",
         seed: int = 0,
         val_fraction: float = 0.2,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from headstart.evaluation import _wrongness
+from headstart.evaluation.mistakes import wrongness
 from headstart.explanation import grad_cam, overlaid, overlays, picture
 from headstart.tasks import Classifier
 from headstart.weights import load
@@ -88,9 +88,9 @@ def test_the_overlay_is_grey_where_the_network_did_not_look() -> None:
 
 
 def test_the_decision_that_was_wrong_is_the_one_explained() -> None:
-    one = _wrongness(np.array([[0.7, 0.3], [0.2, 0.8]]), np.array([1, 1]))
+    one = wrongness(np.array([[0.7, 0.3], [0.2, 0.8]]), np.array([1, 1]))
     np.testing.assert_array_equal(one, [[0.7, 0], [0, 0]])
-    many = _wrongness(np.array([[0.9, 0.2, 0.6]]), np.array([[1, 1, 0]]))
+    many = wrongness(np.array([[0.9, 0.2, 0.6]]), np.array([[1, 1, 0]]))
     np.testing.assert_allclose(many, [[0, 0.8, 0.6]])  # missed the second, added the third
 
 

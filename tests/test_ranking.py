@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import norm
 from torch import nn
@@ -28,6 +27,7 @@ from headstart.ranking.judge import judge, masked_gap
 from headstart.ranking.measure import latency, measure, sample
 from headstart.weights import WeightsInfo
 from tests.cli.bad_input import call
+from tests.tiny import make_nets, make_tints
 
 PLAIN = replace(weights.info("random:test_resnet"), objective="supervised")
 RNG = np.random.default_rng(5)
@@ -309,15 +309,7 @@ def test_options_that_are_refused(options: dict[str, object], said: str) -> None
 
 @pytest.fixture(scope="module")
 def tints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tints")
-    rng = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (folder / name).mkdir()
-        for number in range(40):
-            pixels = rng.integers(60, 160, (48, 48, 1)).repeat(3, axis=2)
-            pixels[:, :, channel] += 60
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
-    return folder
+    return make_tints(tmp_path_factory.mktemp("tints"))
 
 
 @pytest.fixture(scope="module")
@@ -327,20 +319,7 @@ def dataset(tints: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A network that sees colours, its twin, one that is colour-blind, and one that sees nothing at all."""
-    folder = tmp_path_factory.mktemp("nets")
-    module = weights.blank("test_resnet").module
-    state = {name: value.clone() for name, value in module.state_dict().items()}
-    first = next(name for name, value in state.items() if value.ndim == 4 and value.shape[1] == 3)
-    blind = state | {first: state[first].mean(1, keepdim=True).expand_as(state[first]).contiguous()}
-    states = {"sees": state, "twin": state, "blind": blind}
-    states["nothing"] = {n: torch.zeros_like(v) if v.ndim == 4 else v for n, v in state.items()}
-    out = {}
-    for name, content in states.items():
-        path = folder / f"{name}.safetensors"
-        save_file(content, path)
-        out[name] = f"file:{path}"
-    return out
+    return make_nets(tmp_path_factory.mktemp("nets"))
 
 
 def asking(nets: dict[str, str], *which: str, **more: object) -> RankOptions:

@@ -10,7 +10,7 @@ from headstart._core.errors import BadOption
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def parse_duration(text: str) -> float | None:
+def parse_duration(text: str, *, flag: str = "--budget") -> float | None:
     """Seconds of `30s`, `10m`, `1h`, `1h30m`, or None for `none`.
 
     >>> parse_duration("1h30m"), parse_duration("90s"), parse_duration("none")
@@ -23,11 +23,11 @@ def parse_duration(text: str) -> float | None:
         return None
     parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text.strip().lower())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
-        raise BadOption(f"--budget does not understand {text!r}.", hint="Write 30s, 10m, 1h, 1h30m or none.")
+        raise BadOption(f"{flag} does not understand {text!r}.", hint="Write 30s, 10m, 1h, 1h30m or none.")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if seconds <= 0:
         raise BadOption(
-            f"--budget is {text!r}.", hint="Give it more than nothing: 30s, 10m, 1h, or none for no limit."
+            f"{flag} is {text!r}.", hint="Give it more than nothing: 30s, 10m, 1h, or none for no limit."
         )
     return seconds
 

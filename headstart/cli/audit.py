@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headstart._core import records
+from headstart._core.errors import BadOption
+from headstart._core.records import record
 from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, print_json, print_table, say
+from headstart.cli.start import many_imports
 from headstart.data.records import DatasetFacts, LoadOptions
 
+if TYPE_CHECKING:  # help needs no torch
+    from headstart.auditing import Audit
 
-@with_flags(record_flags(LoadOptions, panel="Data"))
+_FOUND = 3  # exit code of --check
+_SHOWN = 5  # lines of each kind; --json has all
+_RULES = {
+    "prefix": "the beginning of their names",
+    "word": "the first word of their names",
+    "folder": "their folder",
+    "time": "the time they were taken",
+}
+
+
+@record
+class AuditOptions:
+    """Options of `audit` beside those of reading data.
+
+    Attributes:
+        export_labels: write the labels that look wrong to this CSV file, to be reviewed and given to `--labels`.
+        weights: network whose features are used, by default the one that fit starts with.
+        arch: its architecture, for weights that do not say.
+        quick: use no network: labels and shift are not checked.
+        check: end with exit code 3 where accuracy would be wrong: leaks, contradicting labels, technical confounds.
+    """
+
+    export_labels: str = ""
+    weights: str = ""
+    arch: str = ""
+    quick: bool = False
+    check: bool = False
+
+
+@with_flags(record_flags(AuditOptions, panel="Audit"), record_flags(LoadOptions, panel="Data"))
 def audit(
     source: Annotated[
         str, typer.Argument(metavar="DATA", help="Class folders, a CSV or Parquet file, or a built-in name.")
@@ -19,15 +55,37 @@ def audit(
     json: Json = False,
     **flat: Any,
 ) -> None:
-    """Look at a dataset: counts, sizes, unreadable files, duplicates, and the splits that fit would use."""
-    from headstart import data
+    """Is the data what it says? Counts, damaged files, leaks, doubtful labels, groups, confounds, shift."""
+    own = {item.name for item in fields(AuditOptions)}
+    asked = AuditOptions(**{name: value for name, value in flat.items() if name in own})
+    reading = LoadOptions(**{name: value for name, value in flat.items() if name not in own})
+    useless = [name for name in ("export_labels", "weights", "arch") if asked.quick and getattr(asked, name)]
+    if useless:
+        raise BadOption(
+            f"--{useless[0].replace('_', '-')} has no effect with --quick.", hint="Leave one of them out."
+        )
+    with many_imports():
+        from headstart.compute import keep_memory
+        from headstart.runs import audit as runs
+    keep_memory()
+    facts, found = runs.audit_data(
+        source, reading, weights_name=asked.weights, arch=asked.arch, quick=asked.quick
+    )
+    written = runs.write_labels(asked.export_labels, found) if asked.export_labels else 0
+    if json:
+        print_json(records.to_plain(facts) | {"audit": records.to_plain(found)})
+    else:
+        show_facts(facts)
+        show_audit(found, source)
+        if asked.export_labels:
+            say(f"\n{written} labels to review in {asked.export_labels}: correct the column `label`, then")
+            say(f"  headstart fit {source} --labels {asked.export_labels}")
+    if asked.check and found.serious:
+        raise typer.Exit(_FOUND)
 
-    dataset = data.load(source, LoadOptions(**flat))
-    facts = data.describe(dataset, source)
-    print_json(facts) if json else _show(facts)
 
-
-def _show(facts: DatasetFacts) -> None:
+def show_facts(facts: DatasetFacts) -> None:
+    """Print what loading the data has told."""
     say(f"{facts.source}: {facts.task}, {len(facts.classes)} classes")
     names = list(facts.splits)
     titles = [f"{name}{' (made)' if facts.splits[name].made else ''}" for name in names]
@@ -62,6 +120,117 @@ def _show(facts: DatasetFacts) -> None:
         )
     if not facts.unreadable and not facts.duplicates:
         say("Every image is readable; no two files are identical.")
+
+
+def show_audit(found: Audit, source: str) -> None:
+    """Print what the audit found, counts first, and the next move for each finding."""
+    say("\nWhat the audit found")
+    _show_leaks(found)
+    _show_labels(found, source)
+    _show_group(found, source)
+    _show_confounds(found)
+    _show_shift(found)
+    for line in found.skipped:
+        say(f"  {line}")
+    say("  Nothing was deleted or changed. --json lists everything.")
+
+
+def _show_leaks(found: Audit) -> None:
+    if found.removed:
+        say(
+            f"  Identical files in two splits: {found.removed} left out of training (the held-out one stays)."
+        )
+    for split in ("test", "val"):
+        leaks = [leak for leak in found.leaks if leak.split == split]
+        if split not in found.images:
+            continue
+        say(f"  {split} images (nearly) seen in training: {len(leaks)} of {found.images[split]}")
+        for leak in leaks[:_SHOWN]:
+            say(f"    {leak.name}  is  {leak.twin} ({leak.twin_split}), {leak.score:.0%} alike")
+        _more(len(leaks))
+        if leaks and split == "test":
+            say("    Next: remove one of each pair; fit tells the accuracy with and without these images.")
+    inside = len(found.pairs) - len(found.leaks)
+    say(f"  near duplicates in all: {len(found.pairs)} pairs" + (f", {inside} others" if found.leaks else ""))
+    if found.series:
+        sizes = ", ".join(str(len(each.names)) for each in found.series[:_SHOWN])
+        say(f"  series (three or more alike): {len(found.series)}, of {sizes} images")
+    say(f"  contradicting labels among duplicates: {len(found.conflicts)}")
+    for pair in found.conflicts[:_SHOWN]:
+        say(f"    {pair.names[0]}: {pair.labels[0]}  |  {pair.names[1]}: {pair.labels[1]}")
+    _more(len(found.conflicts))
+    if found.conflicts:
+        say("    Next: decide on one label for both, or leave them out.")
+
+
+def _show_labels(found: Audit, source: str) -> None:
+    if not found.checked:
+        return
+    share = len(found.suspects) / found.checked
+    say(f"  labels that look wrong: {len(found.suspects)} of {found.checked} ({share:.1%})")
+    for each in found.suspects[:_SHOWN]:
+        say(
+            f"    {each.name}: {each.given} ({each.confidence:.0%} believed), "
+            f"more like {each.suggested} ({each.against:.0%})"
+        )
+    _more(len(found.suspects))
+    if found.suspects:
+        say(f"    Next: headstart audit {source} --export-labels labels.csv, and look at them.")
+
+
+def _show_group(found: Audit, source: str) -> None:
+    if found.group is None:
+        return
+    each = found.group
+    say(
+        f"  images that belong together by {_RULES[each.rule]}: {each.groups} groups hold {each.images} images "
+        f"(up to {each.largest}), such as {each.example[0]}"
+    )
+    say(f"    images of one group are closer than others of the class in {each.alike:.0%} of cases")
+    if each.torn:
+        say(f"    {each.torn} of the groups lie in more than one split: the accuracy would be flattered.")
+    if each.rule == "time":
+        say("    Next: put a column `group` into a CSV file of the data.")
+    else:
+        say(
+            f"    Next, if they are one patient, video or place each: headstart fit {source} --group {each.rule}"
+        )
+
+
+def _show_confounds(found: Audit) -> None:
+    for each in found.confounds:
+        say(
+            f"  the label can be predicted from the {each.trait} alone with {each.accuracy:.0%} "
+            f"({each.low:.0%} to {each.high:.0%}; always the largest class: {each.majority:.0%})"
+        )
+        say(f"    {each.told}")
+        if each.technical:
+            say(
+                "    Next: find out why; a model may learn that instead of the subject. Save all files alike."
+            )
+        else:
+            say("    Next: fine where it is part of the subject; if not, vary how the pictures are taken.")
+
+
+def _show_shift(found: Audit) -> None:
+    each = found.shift
+    if each is not None:
+        told = f"{each.auc:.2f} ({each.low:.2f} to {each.high:.2f}; 0.5: cannot be told apart)"
+        say(f"  training against test images: {told}")
+        if each.shown:
+            say("    Next: is the test what the model will meet? Then train on such images too.")
+    moved = found.label_shift
+    if moved is not None:
+        say(
+            f"  classes have other shares in test than in training: {moved.distance:.0%} of the images, most of all "
+            f"{moved.label} ({moved.train:.0%} in training, {moved.test:.0%} in test)"
+        )
+        say("    Next: make the shares those that the model will meet.")
+
+
+def _more(count: int) -> None:
+    if count > _SHOWN:
+        say(f"    … and {count - _SHOWN} more")
 
 
 def _counts(table: dict[str, int]) -> str:

@@ -11,12 +11,15 @@ from headstart._core import records
 from headstart._core.errors import BadOption
 from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, print_json, say, shown_metric
+from headstart.cli.start import many_imports
 from headstart.data.records import LoadOptions
 from headstart.methods import METHODS
+from headstart.ranking.records import Limits
 from headstart.runs.options import FitOptions
 
 FLAGS = (
     record_flags(FitOptions, panel="Run"),
+    record_flags(Limits, panel="Choice of weights"),
     record_flags(LoadOptions, panel="Data"),
     *(record_flags(method.params, panel=f"Method {method.name}") for method in METHODS.values()),
 )
@@ -42,9 +45,9 @@ def fit(
             f"{names} has no effect with --resume.",
             hint="A resumed run keeps the options it was started with.",
         )
-    from headstart.compute import keep_memory
-    from headstart.runs import fit as runs
-
+    with many_imports():
+        from headstart.compute import keep_memory
+        from headstart.runs import fit as runs
     keep_memory()
     fitted = runs.resume(resume) if resume else runs.fit(train, **flat)
     if json:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headstart._core.clock import parse_duration
 from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, print_json, print_table, say
 from headstart.cli.start import many_imports
@@ -21,6 +22,9 @@ def rank(
     source: Annotated[
         str, typer.Argument(metavar="DATA", help="Class folders, a CSV or Parquet file, or a built-in name.")
     ],
+    pilot: Annotated[
+        str, typer.Option(help="Also tune those that are tied, for so long in all: 2m.", show_default=False)
+    ] = "",
     json: Json = False,
     **flat: Any,
 ) -> None:
@@ -29,10 +33,16 @@ def rank(
         from headstart import data, ranking
         from headstart.compute import keep_memory
     options = RankOptions(**{name: value for name, value in flat.items() if name in _OWN})
+    seconds = parse_duration(pilot, flag="--pilot") if pilot else None
     keep_memory()
     reading = {name: value for name, value in flat.items() if name not in _OWN or name == "seed"}
     dataset = data.load(source, LoadOptions(**reading))
     found = ranking.rank(dataset, options)
+    if pilot:
+        from headstart.runs.pilot import with_pilots
+
+        facts = data.describe(dataset, source)
+        found = with_pilots(found, dataset, facts, options=options, seconds=seconds)
     print_json(found) if json else _show(found, source)
 
 
@@ -66,6 +76,7 @@ def _show(found: Ranking, source: str) -> None:
             for row in found.rows
         ],
     )
+    _show_pilots(found)
     for row in found.rows:
         say(f"{row.weights}: {row.why}")
     for left in found.skipped:
@@ -76,6 +87,23 @@ def _show(found: Ranking, source: str) -> None:
         say(f"- {offer.weights} ({offer.parameters / 1e6:.0f} million, {offer.licence}): {offer.why}")
     say(f"\n{found.reason}")
     say(f"Use it:  headstart fit {source} --weights {found.chosen}")
+
+
+def _show_pilots(found: Ranking) -> None:
+    if not found.pilots:
+        return
+    first = found.pilots[0]
+    rows = [
+        (
+            each.weights,
+            f"{each.accuracy:.1%} +- {each.error:.1%}{' tie' if each.tied else ''}",
+            each.steps,
+            f"{each.seconds:.0f} s",
+        )
+        for each in found.pilots
+    ]
+    title = f"tuned for a short time on {first.trained} training images, judged on {first.images} others"
+    print_table(title, ["weights", "right answers", "steps", "time"], rows)
 
 
 def _number(value: float | None) -> str:

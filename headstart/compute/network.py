@@ -134,9 +134,11 @@ def choose(
     folder = kept.folder_of(_module(source), preprocess, tuple(depths))
     job = _job(source, preprocess, tuple(depths), count=max(len(samples), passes), folder=folder)
     chosen = kept.load_verdict(folder)
-    few = device().type == "cpu" and _few(job)
     # A kept network is opened in a moment, but few images that other starts gave to torch stay in its precision.
-    if chosen is not None and not (few and chosen.precision != ENGINES[REFERENCE].precision):
+    if chosen is not None and chosen.precision == ENGINES[REFERENCE].precision:
+        return Network(job, chosen)
+    few = device().type == "cpu" and _few(job)
+    if chosen is not None and not few:
         return Network(job, chosen)
     if few:
         return Network(job, _reference(f"{len(samples)} images do not pay for compiling"))

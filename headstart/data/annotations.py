@@ -159,7 +159,7 @@ def _in_pixels(mask: Mask, size: tuple[int, int]) -> Mask:
     )
 
 
-def relabelled(sample: Sample, index: Mapping[int, int]) -> Sample:
+def repointed(sample: Sample, index: Mapping[int, int]) -> Sample:
     """The sample with labels, boxes and mask that point into another list of classes: old index -> new."""
     mask = sample.mask
     if mask is not None:

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from headstart._core import log
 from headstart._core.check import suggestion
 from headstart._core.errors import BadInput, BadOption
-from headstart.data.annotations import check_annotations, relabelled
+from headstart.data.annotations import check_annotations, repointed
 from headstart.data.duplicates import settle
+from headstart.data.groups import with_groups
 from headstart.data.masks import IGNORED
 from headstart.data.readers import Listing
 from headstart.data.readers.labels import shown
 from headstart.data.records import Dataset, Flaw, LoadOptions, Sample, SealedSplit, Unreadable, with_split
+from headstart.data.relabel import relabelled
 from headstart.data.scan import Scanned, scan
 from headstart.data.sources import list_source, name_of, only, refuse_unreadable
 from headstart.data.splits import make_splits
@@ -47,7 +49,7 @@ def load(source: str, options: LoadOptions = _DEFAULTS) -> Dataset:
             images are unreadable (with `options.strict`: any), or a class has too few images.
         BadOption: for an option that has no effect on this source.
     """
-    listing = list_source(source, options)
+    listing = _as_asked(list_source(source, options), options)
     scanned = _scanned(listing)
     unreadable = listing.unreadable + scanned.unreadable
     refuse_unreadable(
@@ -110,7 +112,7 @@ def load_labelled(
     Raises:
         BadInput: for a class that the model does not know, another task, or no readable image.
     """
-    listing = list_source(source, options)
+    listing = _as_asked(list_source(source, options), options)
     if listing.task != task:
         raise BadInput(
             f"{source} is {listing.task} data, the model was trained for {task}.", hint=_WANTED[task]
@@ -136,6 +138,15 @@ def _scanned(listing: Listing) -> Scanned:
         unreadable=scanned.unreadable + checked.unreadable,
         flaws=listing.flaws + checked.flaws,
     )
+
+
+def _as_asked(listing: Listing, options: LoadOptions) -> Listing:
+    """The listing with reviewed labels, and with groups out of file names, where that is wished."""
+    if options.labels:
+        listing = relabelled(listing, options.labels)
+    if options.group:
+        listing = replace(listing, samples=with_groups(listing.samples, options.group))
+    return listing
 
 
 def _dataset(
@@ -242,4 +253,4 @@ def _matched(samples: Sequence[Sample], theirs: Sequence[str], ours: Sequence[st
         )
     index = {name: number for number, name in enumerate(ours)}
     places = {number: index.get(name, IGNORED) for number, name in enumerate(theirs)}
-    return tuple(relabelled(sample, places) for sample in samples)
+    return tuple(repointed(sample, places) for sample in samples)

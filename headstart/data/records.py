@@ -270,6 +270,10 @@ class LoadOptions:
         label_column: name of the column with the labels; empty: every column that is 0/1 is a label (multi-label).
         split_column: name of the column with the split.
         group_column: name of the column with the group.
+        group: `prefix`, `word` or `folder` takes groups from the file names: `patient12` of `patient12_003.png`, the first
+            word of the name, or the folder.
+        labels: a reviewed CSV file (path, label) whose labels take the place of those the data came with; see `headstart
+            audit --export-labels`.
         separator: splits one cell into several labels; empty: one label a cell.
         val_fraction: share of the training images to hold out where no validation split is given, in (0, 0.5].
         test_fraction: share of all images to seal where no test split is given, in (0, 0.5].
@@ -284,6 +288,8 @@ class LoadOptions:
     label_column: str = "label"
     split_column: str = "split"
     group_column: str = "group"
+    group: str = ""
+    labels: str = ""
     separator: str = ""
     val_fraction: float = 0.2
     test_fraction: float = 0.2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from headstart._core.check import existing, suggestion
 from headstart._core.errors import BadInput, BadOption
-from headstart.data.annotations import relabelled
+from headstart.data.annotations import repointed
 from headstart.data.readers import READERS, Listing, Reader
 from headstart.data.readers.labels import check_case
 from headstart.data.records import LoadOptions, Sample, Unreadable, with_split
@@ -90,7 +90,7 @@ def _joined(listing: Listing, extra: Listing, *, split: str, given: str) -> List
             )
         chosen = list(extra.samples)
     places = {number: index[name] for number, name in enumerate(extra.classes)}
-    moved = [relabelled(sample, places) for sample in with_split(tuple(chosen), split)]
+    moved = [repointed(sample, places) for sample in with_split(tuple(chosen), split)]
     # `fit photos --test photos/val`: the same files in two roles have the one that was named.
     files = {path.resolve() for path in _files(moved)}
     others = [sample for sample in listing.samples if not any(p.resolve() in files for p in _files([sample]))]

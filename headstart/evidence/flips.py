@@ -15,7 +15,10 @@ MIRROR = View(number=1, flip=True)
 """The view that is the mirrored image."""
 
 SURE = 2.0
-"""Standard errors by which a mirror must harm before it is forbidden: one useful mirror in forty is lost by chance."""
+"""Standard errors by which a mirror must harm before it is forbidden: one useful mirror in forty is lost by chance.
+
+With 200 training images and Lite0 digits lose 8.5 +- 2.1 points, ants and bees 1.0 +- 1.0, satellite scenes 2.0 +- 1.6,
+CIFAR-10 -3.0 +- 2.2: late depths hardly see a mirror (they learnt with one), so a loss that is seen at all is real."""
 
 _STRENGTHS = tuple(float(10.0**power) for power in range(-3, 3))  # times the images: columns have variance 1
 _PRESENT = 0.5  # regressed on 0 and 1, so a label is present above the middle

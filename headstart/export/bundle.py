@@ -20,7 +20,7 @@ from torch import Tensor
 from headstart._core import records
 from headstart._core.check import existing
 from headstart._core.errors import BadInput, NotFitted
-from headstart._core.files import atomic, sha256_bytes
+from headstart._core.files import atomic, sha256_bytes, sha256_file
 from headstart._core.records import record
 from headstart.compute import DepthClassifier, Depths, at_depths, trimmed
 from headstart.data.handed import Images, as_sources
@@ -28,7 +28,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.pixels import normalise
 from headstart.predict import Prediction, predict
-from headstart.tasks import TASKS, Classifier, Network
+from headstart.tasks import TASKS, Classifier, Mirrored, Network, unmirrored
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
 
@@ -54,6 +54,7 @@ class Manifest:
         weights: the pretrained checkpoint that the model started from, with its licence.
         method: name of the transfer method.
         depths: where in the network the head reads and what is cut off behind; None: the network's own pooled output.
+        mirrored: whether each answer is the mean of the logits for the image and for its mirror image.
         metrics: test metrics, name -> value and interval, as in `evaluation.json`; empty until evaluated.
         versions: package -> version at the time of saving; filled in by `save_bundle` if empty.
         machine: what it was saved on; filled in by `save_bundle` if empty.
@@ -72,6 +73,7 @@ class Manifest:
     temperature: float = 1.0
     threshold: float = 0.0
     depths: Depths | None = None
+    mirrored: bool = False
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     machine: str = ""
@@ -181,7 +183,8 @@ def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
             f"The model has {model.head.out_features} outputs, the manifest {len(manifest.classes)} classes.",
             hint="Give the manifest the classes in the order of the model's outputs.",
         )
-    read = None
+    read, mirrored = None, isinstance(model, Mirrored)
+    model = unmirrored(model)
     if isinstance(model, DepthClassifier):
         model = trimmed(model, manifest.preprocess)
         read = model.depths
@@ -194,6 +197,7 @@ def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
         manifest,
         width=model.head.in_features if whole else manifest.width,
         depths=read,
+        mirrored=mirrored,
         versions=manifest.versions or versions(),
         machine=manifest.machine or machine(),
         created=manifest.created or datetime.now(UTC).isoformat(timespec="seconds"),
@@ -201,8 +205,9 @@ def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
         sha256=digest,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic(folder / complete.file) as temporary:
-        temporary.write_bytes(content)
+    if not _holds(folder / complete.file, digest):  # after the exam only the manifest is new
+        with atomic(folder / complete.file) as temporary:
+            temporary.write_bytes(content)
     records.save(folder / MANIFEST, complete)
     left = [
         *folder.glob("model-*.safetensors"),
@@ -213,6 +218,10 @@ def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
         if stale.name != complete.file:
             stale.unlink(missing_ok=True)
     return complete
+
+
+def _holds(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256_file(file) == digest
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -293,7 +302,7 @@ def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) ->
             f"The tensors in {folder} do not fit {what}: {reason}",
             hint=f"{MANIFEST} was edited, or timm changed since {manifest.versions.get('timm')}.",
         ) from error
-    return model
+    return Mirrored(model) if manifest.mirrored else model
 
 
 def _again(folder: Path) -> str:

@@ -59,8 +59,9 @@ def write(bundle: Bundle, path: Path) -> None:
     """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `probabilities` (N, classes).
 
     N, H and W may differ from call to call. Resize, crop, scaling, normalisation, network, temperature and
-    activation are inside. The metadata hold the class names (`classes`: a JSON list in output order), the
-    task, the weights and their licence, the preprocessing, the temperature and the version of headstart.
+    activation are inside, and so is the mirror image where the bundle's answers are averaged over it. The metadata
+    hold the class names (`classes`: a JSON list in output order), the task, the weights and their licence, the
+    preprocessing, the temperature and the version of headstart.
 
     Raises:
         BadPlan: when the network is too large for one file.
@@ -171,6 +172,7 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
         "licence": manifest.weights.licence,
         "preprocess": json.dumps(asdict(manifest.preprocess)),
         "temperature": repr(manifest.temperature),
+        "mirrored": json.dumps(manifest.mirrored),
         "headstart": manifest.versions.get("headstart", "unknown"),
         "bundle_sha256": manifest.sha256,
     }

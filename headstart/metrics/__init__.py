@@ -1,20 +1,22 @@
 """Metrics as pure functions on arrays, and their intervals."""
 
-from headstart.metrics.calibration import calibration_error, fit_temperature, reliability
-from headstart.metrics.intervals import bootstrap, mcnemar, mean_interval, resamples, wilson
-from headstart.metrics.records import ClassScores, Comparison, Metric, ReliabilityBin
+from headstart.metrics.calibration import calibration_error, debiased_error, fit_temperature, reliability
+from headstart.metrics.intervals import bootstrap, draw, mcnemar, mean_interval, wilson
+from headstart.metrics.records import ClassScores, Comparison, Metric, ReliabilityBin, RiskPoint
 
 __all__ = [
     "ClassScores",
     "Comparison",
     "Metric",
     "ReliabilityBin",
+    "RiskPoint",
     "bootstrap",
     "calibration_error",
+    "debiased_error",
+    "draw",
     "fit_temperature",
     "mcnemar",
     "mean_interval",
     "reliability",
-    "resamples",
     "wilson",
 ]

@@ -40,6 +40,35 @@ def mean_average_precision(scores: Floats, truth: Labels) -> float:
     return float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
 
 
+def average_precisions(scores: Floats, truth: Labels, weights: Floats) -> Floats:
+    """`average_precision` of each class with images that count more than once or not at all (repeats, classes).
+
+    Args:
+        scores: (N, classes).
+        truth: (N, classes) of 0 and 1.
+        weights: (repeats, N) how often each image counts.
+    """
+    out = np.full((len(weights), scores.shape[1]), np.nan)
+    for column in range(scores.shape[1]):
+        order = np.argsort(-scores[:, column], kind="stable")
+        ends = np.flatnonzero(np.append(np.diff(scores[order, column]) != 0, True))
+        drawn = weights[:, order]
+        seen = np.cumsum(drawn, axis=1, dtype=np.float64)[:, ends]
+        found = np.cumsum(drawn * truth[order, column], axis=1, dtype=np.float64)[:, ends]
+        positives = found[:, -1]
+        steps = np.diff(found, axis=1, prepend=0.0)
+        area = (steps * found / np.maximum(seen, 1)).sum(1)
+        out[:, column] = np.where(positives > 0, area / np.maximum(positives, 1), np.nan)
+    return out
+
+
+def mean_of_known(table: Floats) -> NDArray[np.float64]:
+    """The mean of each row (repeats,) over the columns that are not NaN; NaN where all are."""
+    known = np.isfinite(table)
+    total = np.where(known, table, 0).sum(1, dtype=np.float64)
+    return np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)
+
+
 def f1_from_counts(right: NDArray[Any], given: NDArray[Any], present: NDArray[Any]) -> Floats:
     """F1 of counts: right answers, answers given, labels present; NaN where there is neither."""
     size = given + present

@@ -13,7 +13,7 @@ class Metric:
         value: the point estimate.
         low: lower end of the interval, <= value.
         high: upper end, >= value.
-        interval: how it was made: `wilson` or `bootstrap`.
+        interval: how it was made: `wilson` (also for sums of several proportions) or `bootstrap`.
         n: how many images (for per-class numbers: how many of that class) it rests on.
     """
 
@@ -33,11 +33,11 @@ class Comparison:
         b: name of the second.
         metric: what is compared.
         difference: a minus b.
-        low: lower end of the paired 95 % bootstrap interval of the difference.
+        low: lower end of the paired 95 % interval of the difference.
         high: upper end.
         p: exact McNemar p-value for accuracies, else None.
         n: how many images both answered.
-        verdict: `better`, `worse`, or `no difference shown`; the first two only if the interval excludes zero.
+        verdict: of `metrics.claims`: `better` or `worse` only if the interval excludes zero, and the exact test agrees.
     """
 
     a: str
@@ -49,6 +49,21 @@ class Comparison:
     p: float | None
     n: int
     verdict: str
+
+
+@record
+class RiskPoint:
+    """Answering only the surest images.
+
+    Attributes:
+        coverage: share of the images that are answered.
+        confidence: probability of the least sure answer among them.
+        risk: share of wrong answers among them.
+    """
+
+    coverage: float
+    confidence: float
+    risk: Metric
 
 
 @record
@@ -70,10 +85,18 @@ class ReliabilityBin:
 
 @record
 class ClassScores:
-    """Precision, recall and F1 of one class."""
+    """Precision, recall and F1 of one class.
+
+    Attributes:
+        f1_low: lower end of the 95 % interval of `f1`.
+        f1_high: upper end.
+        support: images that have the class.
+    """
 
     name: str
     precision: Metric
     recall: Metric
     f1: float
     support: int
+    f1_low: float = 0.0
+    f1_high: float = 1.0

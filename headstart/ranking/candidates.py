@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from headstart._core.errors import BadOption
 from headstart.compute import device
-from headstart.ranking.records import Offer, RankOptions, Skipped
+from headstart.ranking.records import Limits, Offer, RankOptions, Skipped
 from headstart.weights import SOURCES, WeightsInfo, catalog_rows, hub_reachable, info, on_this_machine
 
 _MODEST = {"cpu": 30e6}
@@ -41,7 +41,7 @@ def candidates(options: RankOptions) -> Field:
         raise BadOption(f"--weights names {', '.join(sorted(twice))} twice.", hint="Name each once.")
     rows = catalog_rows()
     if named:
-        asked = [info(name, arch=_arch_for(name, options)) for name in named]
+        asked = [info(name, arch=arch_for(name, options.arch)) for name in named]
         _check_arch(named, options)
     else:
         if options.arch:
@@ -66,21 +66,21 @@ def candidates(options: RankOptions) -> Field:
     return Field(candidates=fit, skipped=skipped, offers=offers)
 
 
-def _arch_for(name: str, options: RankOptions) -> str:
-    """The architecture that the user gave, for the sources that take one."""
+def arch_for(name: str, arch: str) -> str:
+    """The architecture that the user gave, if these weights' source takes one, else none."""
     prefix = name.partition(":")[0]
-    return options.arch if prefix in SOURCES and SOURCES[prefix].takes_arch else ""
+    return arch if prefix in SOURCES and SOURCES[prefix].takes_arch else ""
 
 
 def _check_arch(named: Sequence[str], options: RankOptions) -> None:
-    if options.arch and not any(_arch_for(name, options) for name in named):
+    if options.arch and not any(arch_for(name, options.arch) for name in named):
         raise BadOption(
             f"--arch {options.arch!r} has no effect: these weights say their architecture themselves.",
             hint="Leave it away; it belongs to file: and to hf: repositories that do not say theirs.",
         )
 
 
-def objection(row: WeightsInfo, options: RankOptions) -> str:
+def objection(row: WeightsInfo, options: Limits) -> str:
     """What speaks against these weights under the user's limits, but for the latency; empty: nothing."""
     if row.commercial is False and not options.non_commercial:
         return f"its licence ({row.licence}) forbids commercial use; --non-commercial allows it"

@@ -14,7 +14,7 @@ from headstart._core.errors import BadInput, BadOption, BadWeights
 from headstart._core.log import say
 from headstart.compute import Stopped
 from headstart.data.records import Dataset
-from headstart.ranking.candidates import Field, candidates
+from headstart.ranking.candidates import Field, arch_for, candidates
 from headstart.ranking.judge import Verdict, judge
 from headstart.ranking.measure import Sampled, latency, measure, sample
 from headstart.ranking.records import Choice, Ranked, Ranking, RankOptions, Scores, Skipped
@@ -85,7 +85,7 @@ def choose_weights(
     field = candidates(options)
     if len(field.candidates) == 1 and not options.max_latency:
         (row,) = field.candidates
-        return Choice(weights=row, reason=f"{row.name} is the only candidate.", ranking=None)
+        return Choice(weights=row, reason=f"There is no other candidate than {row.name}.", ranking=None)
     found = rank(dataset, options, clock=clock)
     row = next(each for each in field.candidates if each.name == found.chosen)
     return Choice(weights=row, reason=found.reason, ranking=found)
@@ -121,8 +121,7 @@ def _measure_all(
 def _one(row: WeightsInfo, images: Sampled, options: RankOptions, clock: Clock | None) -> _Measured | Skipped:
     if row.name.startswith(("timm:", "hf:")) and not on_this_machine(row.name) and not hub_reachable():
         return Skipped(weights=row.name, why="not on this machine, and the hub cannot be reached")
-    takes_arch = row.name.startswith(("file:", "hf:"))
-    backbone = load(row.name, arch=options.arch if takes_arch else "")
+    backbone = load(row.name, arch=arch_for(row.name, options.arch))
     took = latency(backbone)
     if options.max_latency and took > options.max_latency:
         why = f"{took:.0f} ms an image, more than the {options.max_latency:g} ms allowed"
@@ -206,9 +205,10 @@ def _choose(rows: Sequence[Ranked], prefer: str, n: int) -> tuple[str, str]:
         chosen = min(tied, key=lambda row: row.latency)
     if prefer == "size":
         chosen = min(tied, key=lambda row: row.parameters)
+    head = f"The first of {len(rows)} is" if chosen is first else f"As good as the first, {first.weights}, is"
     said = (
-        f"{chosen.weights}: {chosen.expected:.1%} expected ({chosen.low:.1%} to {chosen.high:.1%}), "
-        f"the best of {len(rows)} with probability {chosen.best:.0%}."
+        f"{head} {chosen.weights}: {chosen.expected:.1%} expected ({chosen.low:.1%} to {chosen.high:.1%}), "
+        f"the best with probability {chosen.best:.0%}."
     )
     others = [row for row in rows if row.tied and row is not chosen]
     if not others:

@@ -36,11 +36,14 @@ class Sampled:
         samples: N of them.
         targets: (N,) class indices or (N, labels) of 0 and 1.
         divisions: each (N,), the number of the fold in which an image is held out; several where images are few.
+        among: all images that will be asked for, should these weights be chosen: their number decides the runtime, and
+            features of one runtime only serve the run that follows.
     """
 
     samples: tuple[Sample, ...]
     targets: Labels
     divisions: tuple[Labels, ...]
+    among: tuple[Sample, ...] = ()
 
 
 def sample(dataset: Dataset, *, count: int, seed: int) -> Sampled:
@@ -56,7 +59,7 @@ def sample(dataset: Dataset, *, count: int, seed: int) -> Sampled:
     told = groups if len(names) < len(samples) else None
     repeats = _DIVISIONS if len(samples) < _FEW else 1
     divisions = (scores.fold_numbers(targets, seed=seed + turn, groups=told) for turn in range(repeats))
-    return Sampled(samples, targets, tuple(divisions))
+    return Sampled(samples, targets, tuple(divisions), among=dataset.samples)
 
 
 def _spread(train: Sequence[Sample], count: int, seed: int, *, single: bool) -> Labels:
@@ -92,7 +95,7 @@ def measure(
         BadInput: for features that are not finite or the same for all images.
         Stopped: when somebody asked for an end.
     """
-    found = FeatureStore(backbone, among=images.samples).get(images.samples, clock=clock)
+    found = FeatureStore(backbone, among=images.among).get(images.samples, clock=clock)
     paths = [scores.ridge_path(found, images.targets, folds=folds) for folds in images.divisions]
     correct = np.mean([path.correct for path in paths], axis=0)
     single = images.targets.ndim == 1

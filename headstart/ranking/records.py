@@ -2,24 +2,58 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from headstart._core.errors import BadOption
 from headstart._core.records import record
-from headstart.weights import WeightsInfo
+
+if TYPE_CHECKING:  # the options are read to make flags and help, without torch
+    from headstart.weights import WeightsInfo
 
 PREFERENCES = ("accuracy", "speed", "size")
 
 
 @record
-class RankOptions:
-    """What `rank` can be told.
+class Limits:
+    """What keeps weights from being chosen.
+
+    Attributes:
+        max_parameters: largest network to choose, in millions of parameters without the classifier; 0: any.
+        max_latency: longest time for one image on this machine, in milliseconds; 0: any.
+        commercial: only weights whose licence is known to allow commercial use.
+        non_commercial: also weights whose licence forbids commercial use.
+    """
+
+    max_parameters: float = 0.0
+    max_latency: float = 0.0
+    commercial: bool = False
+    non_commercial: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            BadOption: for a negative limit, or both licence options.
+        """
+        for name in ("max_parameters", "max_latency"):
+            if not getattr(self, name) >= 0:
+                flag = name.replace("_", "-")
+                raise BadOption(
+                    f"--{flag} is {getattr(self, name):g}.", hint="Give a limit above 0, or leave it away."
+                )
+        if self.commercial and self.non_commercial:
+            raise BadOption(
+                "--commercial and --non-commercial exclude each other.", hint="Leave one of them away."
+            )
+
+
+@record
+class RankOptions(Limits):
+    """What `rank` can be told, beside the limits.
 
     Attributes:
         weights: names of the candidates with commas between them; by default those that are on this machine.
         arch: architecture of the candidates that do not say theirs (`file:`, some `hf:`).
-        max_parameters: largest network, in millions of parameters without the classifier; 0: any.
-        max_latency: longest time for one image on this machine, in milliseconds; 0: any.
-        commercial: only weights whose licence is known to allow commercial use.
-        non_commercial: also weights whose licence forbids commercial use.
         download: fetch a handful of promising weights of the catalog, if the hub can be reached.
         prefer: among equally good ones, `accuracy` takes the best guess, `speed` the quickest, `size` the smallest.
         images: how many training images are measured, at most.
@@ -28,10 +62,6 @@ class RankOptions:
 
     weights: str = ""
     arch: str = ""
-    max_parameters: float = 0.0
-    max_latency: float = 0.0
-    commercial: bool = False
-    non_commercial: bool = False
     download: bool = False
     prefer: str = "accuracy"
     images: int = 1000
@@ -41,23 +71,14 @@ class RankOptions:
         """Refuses what cannot be meant.
 
         Raises:
-            BadOption: for a negative limit, an unknown preference, too few images, or both licence options.
+            BadOption: for a limit that cannot be meant, an unknown preference, or too few images.
         """
-        for name in ("max_parameters", "max_latency"):
-            if not getattr(self, name) >= 0:
-                flag = name.replace("_", "-")
-                raise BadOption(
-                    f"--{flag} is {getattr(self, name):g}.", hint="Give a limit above 0, or leave it away."
-                )
+        super().__post_init__()
         if self.prefer not in PREFERENCES:
             raise BadOption(f"--prefer is {self.prefer!r}.", hint=f"Choose one of {', '.join(PREFERENCES)}.")
         if self.images < 20:
             raise BadOption(
                 f"--images is {self.images}.", hint="Measure 20 or more: fewer say nothing about the others."
-            )
-        if self.commercial and self.non_commercial:
-            raise BadOption(
-                "--commercial and --non-commercial exclude each other.", hint="Leave one of them away."
             )
 
 
@@ -140,6 +161,31 @@ class Offer:
 
 
 @record
+class Pilot:
+    """What a short fine-tuning of one candidate reached.
+
+    Attributes:
+        weights: `source:id`.
+        accuracy: on training images that were held out, in [0, 1] (several labels an image: their mean F1).
+        error: its standard error.
+        images: how many were held out, the same ones for all candidates.
+        trained: how many it was tuned on.
+        steps: that the tuning took; the time it was given may have cut them.
+        seconds: that it took.
+        tied: whether these images cannot tell it from the best of the pilots.
+    """
+
+    weights: str
+    accuracy: float
+    error: float
+    images: int
+    trained: int
+    steps: int
+    seconds: float
+    tied: bool
+
+
+@record
 class Ranking:
     """The answer, best first.
 
@@ -153,6 +199,7 @@ class Ranking:
         chosen: the weights to use.
         reason: why, in a sentence or two.
         seconds: what the measuring took.
+        pilots: short fine-tunings of candidates that were tied, if there were any.
     """
 
     task: str
@@ -164,6 +211,7 @@ class Ranking:
     chosen: str
     reason: str
     seconds: float
+    pilots: tuple[Pilot, ...] = ()
 
 
 @record

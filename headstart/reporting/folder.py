@@ -26,6 +26,8 @@ class RunFolder:
     ledger: dict[str, Any]
     evaluation: dict[str, Any]
     manifest: dict[str, Any]
+    ranking: dict[str, Any]
+    audit: dict[str, Any]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ def read_run(path: Path) -> RunFolder:
     facts, plan, ledger, evaluation, manifest = (
         read_json(path / name) if (path / name).is_file() else {} for name in names
     )
-    evidence = path / "evidence.json"
+    evidence, ranking, audit = (path / f"{name}.json" for name in ("evidence", "ranking", "audit"))
     return RunFolder(
         path=path,
         facts=facts,
@@ -71,6 +73,8 @@ def read_run(path: Path) -> RunFolder:
         ledger=ledger,
         evaluation=evaluation,
         manifest=manifest,
+        ranking=read_json(ranking) if ranking.is_file() else {},
+        audit=read_json(audit) if audit.is_file() else {},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from headstart.metrics import claims
 from headstart.reporting import charts
 from headstart.reporting.folder import RunFolder, embedded
 from headstart.reporting.wording import (
@@ -97,11 +98,14 @@ def _against_chance(run: RunFolder, split: str) -> str:
     ) or {}
     if not is_number(metric.get("value")) or run.task == "multilabel" or split != "test":
         return ""
-    always = f"Always answering the most common class would be right on {percent(metric['value'])} of them"
+    span = interval(metric.get("low"), metric.get("high"), metric_words("accuracy"))
+    always = (
+        f"Always answering the most common class would be right on {percent(metric['value'])} of them"
+        + (f" ({span})" if span != MISSING else "")
+    )
     found = {entry.get("b"): entry.get("verdict") for entry in run.evaluation.get("comparisons") or []}
-    if found.get("majority", "better") != "better":
-        return f"{always}: these images do not show that the model is any better."
-    return f"{always}."
+    doubt = claims.against_chance(found.get("majority", claims.BETTER))
+    return f"{always}: {doubt}." if doubt else f"{always}."
 
 
 def tiles(run: RunFolder) -> list[dict[str, str]]:
@@ -124,7 +128,10 @@ def tiles(run: RunFolder) -> list[dict[str, str]]:
         else "stated against true probability"
     )
     if before:
-        error_below += f"; before scaling {percent((metrics[before] or {}).get('value'))}"
+        raw = metrics[before] or {}
+        span_before = interval(raw.get("low"), raw.get("high"), metric_words(before))
+        error_below += f"; before scaling {percent(raw.get('value'))}"
+        error_below += f" ({span_before})" if span_before != MISSING else ""
     return [
         {
             "label": f"{words.label}, {split}" if split else words.label,
@@ -164,7 +171,7 @@ def metric_rows(metrics: dict[str, Any], n: Any) -> list[dict[str, Any]]:
                 "interval": interval(metric.get("low"), metric.get("high"), words),
                 "how": _INTERVALS.get(str(metric.get("interval")), text(metric.get("interval"))),
                 "n": number(metric.get("n", n)),
-                "better": "lower" if words.lower_is_better else "higher",
+                "direction": claims.direction(lower=words.lower_is_better),
             }
         )
     return rows
@@ -222,17 +229,14 @@ def comparison(entry: dict[str, Any]) -> dict[str, str]:
         f"n{SPACE}={SPACE}{number(entry.get('n'))}",
     ]
     found = str(entry.get("verdict") or "")
-    meaning = {
-        "better": "The interval excludes zero: the difference is real on these images.",
-        "worse": "The interval excludes zero: it is worse on these images.",
-        "no difference shown": "The interval includes zero: these images cannot tell the two apart.",
-    }.get(found, "")
+    ends = [float(entry.get(end) or 0.0) for end in ("low", "high")]
     return {
         "pair": f"{method_words(entry.get('a'))} against {method_words(entry.get('b'))}",
         "difference": f"{words.label.lower()} {signed(entry.get('difference'), share=words.share)}{unit}",
         "details": "; ".join(part for part in details if part),
         "verdict": found or MISSING,
-        "meaning": meaning,
+        "meaning": claims.meaning(found, ends[0], ends[1]),
+        "tone": {claims.BETTER: "good", claims.WORSE: "bad"}.get(found, "plain"),
     }
 
 
@@ -311,6 +315,9 @@ def _class_row(entry: dict[str, Any]) -> dict[str, Any]:
         "name": text(entry.get("name")),
         "support": number(entry.get("support")),
         "f1": percent(entry.get("f1")),
+        "f1_interval": interval(entry.get("f1_low"), entry.get("f1_high"), metric_words("f1"))
+        if is_number(entry.get("f1_low"))
+        else "",
         "order": entry["f1"] if is_number(entry.get("f1")) else -1.0,
     }
     for key in ("precision", "recall"):

@@ -65,7 +65,7 @@ _WORDS = {
     ),
     "calibration_error": MetricWords(
         label="Calibration error",
-        meaning="Mean gap between the stated probability and how often it is right.",
+        meaning="Mean gap between the stated probability and how often it is right, less what chance alone would show.",
         lower_is_better=True,
     ),
     "map": MetricWords(
@@ -76,6 +76,11 @@ _WORDS = {
         label="Brier score",
         meaning="Mean squared error of the probabilities.",
         share=False,
+        lower_is_better=True,
+    ),
+    "aurc": MetricWords(
+        label="Risk-coverage area",
+        meaning="Mean share of wrong answers when only the surest images are answered, over all shares of them.",
         lower_is_better=True,
     ),
     "loss": MetricWords(label="Loss", share=False, lower_is_better=True),
@@ -97,11 +102,15 @@ _METHODS = {
     "partial": "partial fine-tuning",
     "full": "full fine-tuning",
     "majority": "always the most common answer",
+    "soup": "average of the tuned networks",
+    "mirror": "answers averaged over a mirror image",
 }
 _MEANINGS = {
     "linear-probe": "The pretrained network stays exactly as it is; only a new last layer is fitted to your classes.",
     "partial": "The last layers of the pretrained network are adapted to your images; the layers before stay as they are.",
     "full": "Every layer of the pretrained network is adapted to your images, in small steps.",
+    "soup": "The weights of networks that were tuned from the same start, averaged one by one; in use it costs what one costs.",
+    "mirror": "Every image is looked at twice, once in a mirror, and both answers are averaged; each answer takes twice as long.",
 }
 _STAGES = ("before", "uncalibrated", "raw", "after")
 

@@ -13,8 +13,11 @@ from markupsafe import Markup
 
 from headstart._core.files import write_text
 from headstart.reporting import results, sections
+from headstart.reporting.audit_section import audit_section
 from headstart.reporting.folder import RunFolder, read_run
 from headstart.reporting.planning_section import planning_section
+from headstart.reporting.ranking_section import ranking_section
+from headstart.reporting.trust_section import abstaining_section, selection_note, slices_section
 from headstart.reporting.wording import MISSING
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|#~$])")
@@ -41,11 +44,11 @@ def write_report(run: Path) -> Path:
     context = page_context(folder)
     css = resources.files("headstart.reporting").joinpath("report.css").read_text(encoding="utf-8")
     style = Markup(css)  # noqa: S704  # our own file
-    page = _environment(markdown=False).get_template("report.html.jinja").render(context, css=style)
-    card = _environment(markdown=True).get_template("card.md.jinja").render(context)
+    page = environment(markdown=False).get_template("report.html.jinja").render(context, css=style)
+    card = environment(markdown=True).get_template("card.md.jinja").render(context)
     target = folder.path / "report.html"
-    write_text(target, _encodable(page))
-    write_text(folder.path / "report.md", _encodable(card).replace("\u00a0", " ").replace("\u2060", ""))
+    write_text(target, encodable(page))
+    write_text(folder.path / "report.md", encodable(card).replace("\u00a0", " ").replace("\u2060", ""))
     return target
 
 
@@ -58,12 +61,17 @@ def page_context(run: RunFolder) -> dict[str, Any]:
         "verdict": results.verdict(run),
         "tiles": results.tiles(run),
         "decisions": sections.decisions_section(run),
+        "weights": ranking_section(run),
         "planning": planning_section(run),
         "data": sections.data_section(run),
+        "audit": audit_section(run),
         "accuracy": results.accuracy_section(run),
         "confusion": results.confusion_section(run),
         "per_class": results.classes_section(run),
         "reliability": results.reliability_section(run),
+        "abstaining": abstaining_section(run),
+        "slices": slices_section(run),
+        "selection": selection_note(run),
         "curves": sections.curves_section(run),
         "mistakes": results.mistakes_section(run),
         "ledger": sections.ledger_section(run),
@@ -75,7 +83,7 @@ def page_context(run: RunFolder) -> dict[str, Any]:
 
 
 @cache
-def _environment(*, markdown: bool) -> Environment:
+def environment(*, markdown: bool) -> Environment:
     """Jinja with escaping on: HTML's for the page; for the card a filter over every value that is put in."""
     made = Environment(
         loader=PackageLoader("headstart", "reporting"),
@@ -120,6 +128,6 @@ def yaml_text(value: Any) -> Markup:
     return Markup(f'"{words}"')  # noqa: S704  # quoted as YAML asks
 
 
-def _encodable(words: str) -> str:
+def encodable(words: str) -> str:
     """The text with what UTF-8 cannot hold (names of files in another encoding) spelled out."""
     return words.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -15,10 +15,12 @@ from headstart.evidence import Evidence
 from headstart.evidence.sizes import takes
 from headstart.features import FeatureStore
 from headstart.planning import Plan, Wishes
+from headstart.ranking import Ranking
 from headstart.runs.options import FitOptions
+from headstart.runs.source import PLAN, RANKING, Source, changed
 from headstart.weights import Backbone
 
-PLAN, EVIDENCE = "plan.json", "evidence.json"
+EVIDENCE = "evidence.json"
 
 _SHARE, _LEAST = 0.25, 10.0  # of the budget for measuring, and seconds that it may have in any case
 _IN_THE_PLAN = ("method", "weights", "budget", "seed", "prefer")  # options that a plan has fields for
@@ -26,11 +28,16 @@ _IN_THE_PLAN = ("method", "weights", "budget", "seed", "prefer")  # options that
 
 @dataclass(frozen=True)
 class Decision:
-    """The plan, what it rests on (None where nothing was measured), and the network at the plan's input size."""
+    """The plan, what it rests on (None where nothing was measured), and the network at the plan's input size.
+
+    Attributes:
+        ranking: of the weights that the network was chosen among; None where there was no choice.
+    """
 
     plan: Plan
     evidence: Evidence | None
     backbone: Backbone
+    ranking: Ranking | None = None
 
 
 def with_plan(options: FitOptions) -> FitOptions:
@@ -43,27 +50,28 @@ def with_plan(options: FitOptions) -> FitOptions:
     if not options.plan:
         return options
     usual = FitOptions()
-    given = [name for name in _IN_THE_PLAN if getattr(options, name) != getattr(usual, name)] + list(
-        options.given
-    )
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    given = [name for name in _IN_THE_PLAN if getattr(options, name) != getattr(usual, name)]
+    flags = [f"--{name.replace('_', '-')}" for name in (*given, *options.given)] + changed(options.limits)
+    if flags:
+        names = ", ".join(flags)
         raise BadOption(f"{names} has no effect with --plan.", hint=f"Edit {options.plan} instead.")
     plan = planning.load_plan(Path(options.plan))
     return replace(options, weights=plan.weights, seed=plan.seed, data=replace(options.data, seed=plan.seed))
 
 
 def decide(
-    dataset: Dataset, facts: DatasetFacts, backbone: Backbone, options: FitOptions, folder: Path | None
+    dataset: Dataset, facts: DatasetFacts, source: Source, options: FitOptions, folder: Path | None
 ) -> Decision:
     """The plan of an interrupted run in the folder, or of the file that the user named, or a new one.
 
     For `--method auto` the images are measured first: the measurements of an interrupted run in the folder are taken as
     they are.
     """
+    backbone = source.backbone
     if folder is not None and (folder / PLAN).exists():
         plan = records.load(Plan, folder / PLAN)
-        return Decision(plan, _measured_before(folder), sized(backbone, plan))
+        measured = _measured_before(folder)
+        return Decision(plan, measured, sized(backbone, plan), source.ranking)
     if options.plan:
         plan = _of_file(Path(options.plan), facts, backbone)
         return Decision(plan, None, sized(backbone, plan))
@@ -73,11 +81,15 @@ def decide(
             dataset, facts, backbone, options
         )
     plan = planning.make_plan(facts, found, backbone=backbone, wishes=wishes_of(options))
-    return Decision(plan, found, sized(backbone, plan))
+    if told := source.told():
+        plan = replace(plan, decided=(*told, *(each for each in plan.decided if each.what != "weights")))
+    return Decision(plan, found, sized(backbone, plan), source.ranking)
 
 
 def save(decision: Decision, folder: Path) -> None:
-    """Write the evidence, if there is any, and then the plan: where there is a plan, its evidence is whole."""
+    """Write the ranking and the evidence, if there are any, and then the plan: where there is a plan, they are whole."""
+    if decision.ranking is not None:
+        records.save(folder / RANKING, decision.ranking)
     if decision.evidence is not None:
         records.save(folder / EVIDENCE, decision.evidence)
     records.save(folder / PLAN, decision.plan)

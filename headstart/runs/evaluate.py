@@ -12,7 +12,7 @@ from headstart import data, evaluation, export
 from headstart._core.errors import BadInput
 from headstart._core.progress import track
 from headstart.data.records import LoadOptions, Sample
-from headstart.evaluation import About, Answers, Evaluation
+from headstart.evaluation import About, Answers, Aside, Evaluation
 from headstart.pixels import batches, in_order, read_pixels
 from headstart.predict import BATCH, accelerated
 from headstart.tasks import TASKS
@@ -41,6 +41,7 @@ def evaluate(run: str | Path, source: str | Path, *, options: LoadOptions | None
         names=tuple(sample.name for sample in samples),
         truth=truth,
         logits=bundle_logits(bundle, samples).astype(np.float64),
+        groups=tuple(sample.group for sample in samples),
     )
     about = About(
         task=bundle.task,
@@ -51,7 +52,8 @@ def evaluate(run: str | Path, source: str | Path, *, options: LoadOptions | None
         seed=0,
         seconds={"total": time.perf_counter() - started},
     )
-    return evaluation.evaluate(answers, val=None, baselines={}, about=about)
+    aside = Aside(looks=evaluation.look_at(samples))
+    return evaluation.evaluate(answers, val=None, baselines={}, about=about, aside=aside)
 
 
 def bundle_logits(bundle: export.Bundle, samples: Sequence[Sample]) -> np.ndarray:

@@ -16,6 +16,7 @@ from headstart.evaluation import About, Answers, Evaluation
 from headstart.ladder import Climb, Climbed
 from headstart.methods import METHODS
 from headstart.runs.gallery import add_pictures
+from headstart.tasks import Mirrored, unmirrored
 from headstart.training.rows import rows_of
 
 
@@ -62,16 +63,17 @@ def examine(
     val = answers_of(best.val_logits, task.data.val, task)
     result = evaluation.evaluate(test, val=val, baselines=baselines, about=about)
     result = replace(result, test_opened=dataset.test.opened)
-    result = add_pictures(result, folder, samples, best.model, task.backbone)
+    result = add_pictures(result, folder, samples, unmirrored(best.model), task.backbone)
     records.save(folder / "evaluation.json", result)
     return result
 
 
 def _logits(climbed: Climbed, samples: tuple[Sample, ...], task: Climb) -> NDArray[np.float32]:
     label = f"testing {climbed.outcome.method}"
-    if (
-        METHODS[climbed.outcome.method].solver == "features"
-    ):  # the body is the backbone: one pass serves every head on these depths
+    method = climbed.outcome.method
+    closed = method in METHODS and METHODS[method].solver == "features"
+    if closed and not isinstance(climbed.model, Mirrored):
+        # the body is the backbone: one pass serves every head on these depths
         features = rows_of(climbed.model, task.data.store, samples)
         head = climbed.model.head
         weight, bias = head.weight.detach().cpu().numpy(), head.bias.detach().cpu().numpy()

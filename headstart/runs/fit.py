@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from headstart import compute, data, export, ladder, planning, reporting, training, weights
+from headstart import compute, data, export, ladder, planning, reporting, training
 from headstart._core import log, records
 from headstart._core.check import existing, in_range, one_of
 from headstart._core.clock import Clock, parse_duration
@@ -25,11 +25,10 @@ from headstart.runs.exam import examine
 from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
 from headstart.runs.gallery import save_examples
 from headstart.runs.options import FitOptions, sort_options
+from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
-
-DEFAULT_WEIGHTS = "bundled:efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,7 @@ def _checked(options: dict[str, Any]) -> FitOptions:
     one_of("--prefer", chosen.prefer, PREFERENCES)
     planning.check_given(chosen.method, chosen.given)
     chosen = with_plan(chosen)
-    if chosen.weights != "auto":
-        weights.info(chosen.weights, arch=chosen.arch)
+    check_weights(chosen)
     return chosen
 
 
@@ -153,7 +151,10 @@ def _job(
     *,
     seconds: dict[str, float],
 ) -> _Job:
-    decision = decide(dataset, facts, _backbone(options), options, folder)
+    source = choose_source(dataset, facts, options, folder)
+    if source.ranking is not None:
+        seconds = seconds | {"rank": source.ranking.seconds}
+    decision = decide(dataset, facts, source, options, folder)
     if decision.evidence is not None:
         seconds = seconds | {"measure": decision.evidence.seconds}
     return _Job(options, dataset, facts, decision, seconds)
@@ -218,11 +219,6 @@ def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbe
         every=job.options.checkpoint_every,
     )
     return task, _climb(task, folder, history)
-
-
-def _backbone(options: FitOptions) -> Backbone:
-    name = DEFAULT_WEIGHTS if options.weights == "auto" else options.weights
-    return weights.load(name, arch=options.arch)
 
 
 def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> training.TrainingData:

@@ -16,6 +16,7 @@ from headstart._core import files, records
 from headstart._core.errors import BadInput
 from headstart._core.records import record
 from headstart.runs.options import FitOptions
+from headstart.runs.source import names_of
 from headstart.training import Event
 
 RUNS = "headstart-runs"
@@ -134,7 +135,8 @@ class History:
             ended: the last event of every finished rung, told here if the run was killed before it was.
             unfinished: rung -> the step that it goes on from; what it told after that is about to be told again.
         """
-        lines = [line for line in self.read() if self._stays(line, unfinished)]
+        rungs = {*unfinished, *(event.rung for event in ended)}  # what comes behind them is told again
+        lines = [line for line in self.read() if line["rung"] in rungs and self._stays(line, unfinished)]
         told = {line["rung"] for line in lines if line["event"] == "rung_end"}
         lines += [records.to_plain(event) for event in ended if event.rung not in told]
         self._started = {line["rung"] for line in lines if line["event"] == "rung_start"}
@@ -152,12 +154,15 @@ class History:
 
 def as_request(source: str, options: FitOptions) -> Request:
     """A request in which all paths are absolute, so that a run resumes from anywhere and names its images alike."""
-    kind, _, path = options.weights.partition(":")
-    weights = f"file:{_absolute(path)}" if kind == "file" else options.weights
+    names = (name.partition(":") for name in names_of(options.weights))
+    weights = ",".join(
+        f"file:{_absolute(path)}" if kind == "file" else f"{kind}:{path}" for kind, _, path in names
+    )
     plan = _absolute(options.plan)
     places = replace(options.data, val=_absolute(options.data.val), test=_absolute(options.data.test))
     return Request(
-        source=_absolute(source), options=replace(options, weights=weights, data=places, plan=plan)
+        source=_absolute(source),
+        options=replace(options, weights=weights or options.weights, data=places, plan=plan),
     )
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 from headstart._core import files
 from headstart._core.errors import BadInput
 from headstart.data.images import open_rgb
-from headstart.data.records import Dataset, DatasetFacts, Sample
+from headstart.data.records import Dataset, DatasetFacts, ImageSource, Sample
 from headstart.evaluation import Evaluation
+from headstart.evaluation.slices import with_thumbnails
 from headstart.explanation import overlays, picture
 from headstart.tasks import Network
 from headstart.weights import Backbone
@@ -25,13 +26,7 @@ def save_examples(folder: Path, dataset: Dataset, facts: DatasetFacts) -> None:
     named = {sample.name: sample for sample in dataset.samples}
     for index, label in enumerate(dataset.classes[:_CLASSES]):
         for number, name in enumerate(facts.examples.get(label, ())):
-            image = open_rgb(named[name].source)
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            small = image.resize(
-                (_SIDE, _SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side)
-            )
-            _save(small, folder / FOLDER / "examples" / f"{index}-{number}.jpg")
+            _save(small_square(named[name].source), folder / FOLDER / "examples" / f"{index}-{number}.jpg")
 
 
 def add_pictures(
@@ -56,6 +51,34 @@ def add_pictures(
         _save(hot, folder / overlay)
         told[mistake.name] = replace(mistake, thumbnail=thumbnail, overlay=overlay)
     return replace(result, mistakes=tuple(told.get(mistake.name, mistake) for mistake in result.mistakes))
+
+
+def add_slice_pictures(result: Evaluation, folder: Path, samples: tuple[Sample, ...]) -> Evaluation:
+    """The evaluation with small pictures of the images that its slices name."""
+    if result.slices is None or not result.slices.found:
+        return result
+    named = {sample.name: sample for sample in samples}
+    pictures: dict[str, str] = {}
+    for name in dict.fromkeys(name for part in result.slices.found for name in part.examples):
+        place = f"{FOLDER}/slice-{len(pictures)}.jpg"
+        try:
+            _save(small_square(named[name].source), folder / place)
+        except BadInput:  # as above
+            continue
+        pictures[name] = place
+    return replace(result, slices=with_thumbnails(result.slices, pictures))
+
+
+def small_square(source: ImageSource) -> Image.Image:
+    """The middle of an image as a small square.
+
+    Raises:
+        BadInput: when it cannot be read.
+    """
+    image = open_rgb(source)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
 
 
 def _save(image: Image.Image, path: Path) -> None:

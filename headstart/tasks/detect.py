@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import DatasetFacts, Sample
-from headstart.metrics import Metric, bootstrap, resamples
+from headstart.metrics import Metric, draw
 from headstart.metrics import detection as boxes
 from headstart.metrics.assessment import Assessment, Curve
 from headstart.metrics.detection import Matches
@@ -87,7 +87,7 @@ def assess(
 ) -> Assessment:
     """COCO's metrics with intervals over images, per class, curves, kinds of errors and confusion with the background."""
     matches = boxes.match(list(found), truth, classes=len(classes))
-    draws = resamples(len(truth), seed=seed, repeats=REPEATS)
+    draws = draw(len(truth), seed=seed, repeats=REPEATS).images.astype(np.float64)
     each = {size: boxes.class_precisions(matches, size=size) for size in boxes.SIZES}
     resampled = {size: _resampled(matches, size, draws) for size in boxes.SIZES}
     pick: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
@@ -121,21 +121,19 @@ def assess(
     )
 
 
-def _resampled(matches: Matches, size: str, draws: NDArray[np.int64]) -> Floats:
-    """(repeats, classes, overlaps) average precisions of resampled images."""
-    out = []
-    for rows_ in draws:
-        weights = np.bincount(rows_, minlength=matches.images).astype(np.float64)
-        out.append(boxes.class_precisions(matches, size=size, weights=weights))
-    return np.stack(out)
+def _resampled(matches: Matches, size: str, draws: NDArray[np.float64]) -> Floats:
+    """(repeats, classes, overlaps) average precisions of resampled images, of draws (repeats, N) as counts."""
+    return np.stack([boxes.class_precisions(matches, size=size, weights=weights) for weights in draws])
 
 
 def _metric(value: Floats, resampled: Floats, n: int) -> Metric:
     """The mean of some average precisions with the interval of the same mean over resamples."""
     mean = boxes.mean_precision(value)
     means = np.array([boxes.mean_precision(one) for one in resampled])
-    low, high = bootstrap(lambda place: float(means[place[0]]), np.arange(len(means))[:, None])
-    return Metric(value=mean, low=min(low, mean), high=max(high, mean), interval="bootstrap", n=n)
+    low, high = np.nanquantile(means, [0.025, 0.975]) if np.isfinite(means).any() else (0.0, 1.0)
+    return Metric(
+        value=mean, low=min(float(low), mean), high=max(float(high), mean), interval="bootstrap", n=n
+    )
 
 
 def _images(matches: Matches, label: int) -> int:

@@ -62,3 +62,48 @@ class Classifier(Network):
         """Logits (N, classes) of normalised images (N, 3, H, W)."""
         logits: Tensor = self.head(self.body(images))
         return logits
+
+
+class Turned(nn.Module):
+    """A classifier that is shown mirror images."""
+
+    def __init__(self, inner: Network) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of the mirror images of normalised images (N, 3, H, W)."""
+        logits: Tensor = self.inner(images.flip(-1))
+        return logits
+
+
+class Mirrored(Classifier):
+    """A classifier that gives the mean of another's logits for an image and for its mirror image, in twice the time.
+
+    Parameters are named `inner.` + their names in the classifier inside.
+    """
+
+    def __init__(self, inner: Network) -> None:
+        nn.Module.__init__(self)  # body and head are those of the classifier inside
+        self.inner = inner
+        self.held = tuple(f"inner.{name}" for name in inner.held)
+
+    @property
+    def body(self) -> nn.Module:  # type: ignore[override]
+        """The body of the classifier inside."""
+        return self.inner.body
+
+    @property
+    def head(self) -> Any:
+        """The head of the classifier inside."""
+        return self.inner.head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of normalised images (N, 3, H, W)."""
+        logits: Tensor = (self.inner(images) + self.inner(images.flip(-1))) / 2
+        return logits
+
+
+def unmirrored(model: Network) -> Network:
+    """The classifier inside, or the classifier itself where it is not mirrored."""
+    return model.inner if isinstance(model, Mirrored) else model

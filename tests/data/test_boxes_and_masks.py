@@ -11,7 +11,7 @@ from PIL import Image
 
 from headstart import data
 from headstart._core.errors import BadInput, BadOption
-from headstart.data.annotations import clipped, relabelled
+from headstart.data.annotations import clipped, repointed
 from headstart.data.masks import read_mask
 from headstart.data.records import Box, Dataset, LoadOptions, Mask, Outline, Sample
 
@@ -290,7 +290,7 @@ def test_labels_boxes_and_masks_move_together() -> None:
     box = Box(left=0, top=0, right=1, bottom=1, label=1)
     mask = Mask(source=(Outline(label=1),), meaning=((0, 0), (1, 1)))
     sample = Sample(name="x", source=Path("x"), labels=(1,), boxes=(box,), mask=mask)
-    moved = relabelled(sample, {0: 2, 1: 0})
+    moved = repointed(sample, {0: 2, 1: 0})
     assert moved.labels == (0,)
     assert moved.boxes[0].label == 0
     assert moved.mask is not None

@@ -125,7 +125,7 @@ def test_verdict_and_tiles_repeat_the_evaluation(run_of: RunOf) -> None:
         "This model tells ants from bees: right on 146 of 153 test images it never saw, "
         "95.4 % (95 % interval 90.9-97.8 %)." in text
     )
-    assert "Always answering the most common class would be right on 54.2 % of them." in text
+    assert "Always answering the most common class would be right on 54.2 % of them (" in text
     assert "Accuracy, test 95.4 % 90.9-97.8 %, n = 153" in text
     assert "0.134 0.081-0.204 bootstrap 153" in text
     assert "1 min 32 s" in text
@@ -345,7 +345,7 @@ def test_a_weak_model_is_not_praised(run_of: RunOf) -> None:
     edit(run, "evaluation.json", weak)
     text = Page(write_report(run)).text
     assert "This model tries to tell 10 classes apart" in text
-    assert "of them: these images do not show that the model is any better." in text
+    assert "%): these images do not show that the model is any better." in text
 
 
 def test_a_label_missed_and_a_label_added_are_told_apart(run_of: RunOf) -> None:

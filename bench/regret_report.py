@@ -1,0 +1,402 @@
+"""What the cells of `bench/regret.py` say: regret, calibration, distance, depth, input size; as plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from bench.regret_replay import Course, Floats, Result, Stored, always, auto, oracle, textbook
+from headstart._core.seed import generator
+from headstart.evidence.curve import Measured, fit_curve
+from headstart.evidence.records import Curve
+from headstart.methods import METHODS
+from headstart.planning import choose
+from headstart.planning.expect import output_probe
+
+Answer = dict[str, Any]
+
+FACTOR = 1.5
+"""Predicted seconds count as right within this factor, either way."""
+
+_FIXED = ("linear-probe", "depth-probe", "partial", "full")
+_RESAMPLES = 4000
+_Z95 = 1.959963984540054
+
+STRATEGIES: dict[str, Callable[[Stored], Course | None]] = {
+    "auto": auto,
+    "textbook": textbook,
+    **{f"always {name}": partial(always, method=name) for name in _FIXED},
+}
+
+
+def report(cells: Sequence[Stored]) -> Answer:
+    """Everything, from the stored cells."""
+    rows = [cell_row(each) for each in cells]
+    return {
+        "regret": regret(rows),
+        "time": _time(rows),
+        "calibration": calibration(cells),
+        "curve": curve_forecasts(cells),
+        "distance": distance(cells),
+        "depth": depth(cells),
+        "input_size": input_size(cells),
+        "size_rule": size_rule(cells),
+        "cells": rows,
+    }
+
+
+def cell_row(stored: Stored) -> Answer:
+    """One cell: what every strategy reached, what it cost, and what the plan had foretold."""
+    best = oracle(stored)
+    courses = {name: course for name, strategy in STRATEGIES.items() if (course := strategy(stored))}
+    told = courses.get("auto")
+    return {
+        "cell": stored.name,
+        "weights": stored.about.cell.weights,
+        "train": stored.facts.n_train,
+        "test": len(stored.truth),
+        "distance": stored.evidence.distance.overall,
+        "level": stored.setting(stored.native).level,
+        "results": {each.name: stored.accuracy(each) for each in stored.results},
+        "oracle": best.chosen.name,
+        "oracle_accuracy": stored.accuracy(best.chosen),
+        "oracle_seconds": best.seconds,
+        "measuring_seconds": stored.evidence.seconds,
+        "strategies": {
+            name: {
+                "chosen": course.chosen.name,
+                "climbed": [each.name for each in course.climbed],
+                "missing": list(course.missing),
+                "accuracy": stored.accuracy(course.chosen),
+                "regret": stored.accuracy(best.chosen) - stored.accuracy(course.chosen),
+                "seconds": course.seconds,
+            }
+            for name, course in courses.items()
+        },
+        "plan": [] if told is None or told.plan is None else [_told_rung(each) for each in told.plan.rungs],
+        "auto_against_oracle": None if told is None else _paired(stored, best.chosen, told.chosen),
+    }
+
+
+def _told_rung(rung: Any) -> Answer:
+    found = rung.expected
+    values = {} if found is None else {"accuracy": found.accuracy, "low": found.low, "high": found.high}
+    return {"method": rung.method, "doubtful": rung.doubtful} | values
+
+
+def regret(rows: Sequence[Answer]) -> Answer:
+    """Strategy -> mean and worst regret over the cells in which all strategies have a result."""
+    whole = [row for row in rows if set(row["strategies"]) == set(STRATEGIES)]
+    return {
+        "cells": len(whole),
+        **{
+            name: {
+                "mean": float(np.mean([row["strategies"][name]["regret"] for row in whole])),
+                "worst": max(row["strategies"][name]["regret"] for row in whole),
+                "worst_in": max(whole, key=lambda row: row["strategies"][name]["regret"])["cell"],
+            }
+            for name in STRATEGIES
+            if whole
+        },
+    }
+
+
+def _time(rows: Sequence[Answer]) -> Answer:
+    """Seconds of `auto`, measuring included, against the oracle's method alone; both without reading the folder."""
+    pairs = [
+        (row["strategies"]["auto"]["seconds"], row["oracle_seconds"])
+        for row in rows
+        if "auto" in row["strategies"]
+    ]
+    if not pairs:
+        return {}
+    ours, theirs = np.array(pairs).T
+    return {
+        "sum_over_sum": float(ours.sum() / theirs.sum()),
+        "median_ratio": float(np.median(ours / theirs)),
+        "auto_seconds": float(ours.sum()),
+        "oracle_seconds": float(theirs.sum()),
+        "share_within_1.3": float((ours <= 1.3 * theirs).mean()),
+        **{
+            f"{name}_seconds": float(
+                sum(row["strategies"][name]["seconds"] for row in rows if name in row["strategies"])
+            )
+            for name in STRATEGIES
+            if name != "auto"
+        },
+    }
+
+
+def calibration(cells: Sequence[Stored]) -> Answer:
+    """How often predictions hold: for what `auto` chose, for what it ran, and for every result, by method."""
+    chosen, climbed, every = [], [], []
+    by_method: dict[str, list[Answer]] = {}
+    for stored in cells:
+        course = auto(stored)
+        for result in stored.results:
+            row = _checked(stored, result)
+            every.append(row)
+            by_method.setdefault(result.method, []).append(row)
+            if course is not None and result in course.climbed:
+                climbed.append(row)
+            if course is not None and result is course.chosen:
+                chosen.append(row)
+    out = {"chosen by auto": chosen, "climbed by auto": climbed, "every result": every} | by_method
+    return {name: _shares(found) for name, found in out.items() if found}
+
+
+def _checked(stored: Stored, result: Result) -> Answer:
+    found, reached = stored.expected(result), stored.accuracy(result)
+    return {
+        "holds": found.low - 1e-9 <= reached <= found.high + 1e-9,
+        "difference": reached - found.accuracy,
+        "width": found.high - found.low,
+        "ratio": None if found.seconds is None else result.seconds / found.seconds,
+        "passes": result.facts.get("best_epoch"),
+    }
+
+
+def _shares(rows: Sequence[Answer]) -> Answer:
+    ratios = np.array([row["ratio"] for row in rows if row["ratio"] is not None])
+    return {
+        "results": len(rows),
+        "accuracy_holds": float(np.mean([row["holds"] for row in rows])),
+        "mean_difference": float(np.mean([row["difference"] for row in rows])),
+        "spread_of_difference": float(np.std([row["difference"] for row in rows])),
+        "mean_width": float(np.mean([row["width"] for row in rows])),
+        "seconds_within_factor": float(((ratios <= FACTOR) & (ratios >= 1 / FACTOR)).mean()),
+        "median_seconds_ratio": float(np.median(ratios)),
+    }
+
+
+def curve_forecasts(cells: Sequence[Stored]) -> Answer:
+    """How often a learning curve's 95 % interval holds what more images then showed.
+
+    `half`: the curve is fitted again without its last point, as if there were half the images, and asked for that point.
+    `larger`: the curve of a cell is asked for the last point of the next larger cell of the same set, which has other folds
+    and mostly other images. The second number of each takes into account that the point itself has a standard error.
+    """
+    halves, larger = [], []
+    for stored in cells:
+        curve = stored.evidence.curve
+        if curve is None:
+            continue
+        if len(curve.points) == 4:
+            halves.append(_holds(_halved(curve), curve))
+        nexts = [
+            other
+            for other in cells
+            if other.evidence.curve is not None
+            and (other.about.cell.images, other.about.cell.weights)
+            == (stored.about.cell.images, stored.about.cell.weights)
+            and other.about.cell.count > stored.about.cell.count
+        ]
+        if nexts:
+            after = min(nexts, key=lambda other: other.about.cell.count).evidence.curve
+            assert after is not None
+            larger.append(_holds(curve, after))
+    return {name: _curve_shares(found) for name, found in (("half", halves), ("larger", larger)) if found}
+
+
+def _halved(curve: Curve) -> Curve:
+    points = curve.points[:-1]
+    measured = Measured(
+        counts=np.array([point.n for point in points], np.float64),
+        accuracies=np.array([point.accuracy for point in points]),
+        covariance=np.diag([point.error**2 for point in points]),
+    )
+    return fit_curve(measured, total=points[-1].n)
+
+
+def _holds(curve: Curve, after: Curve) -> tuple[bool, bool, float]:
+    """Whether the forecast holds the last point of the other curve, also with that point's own error; and its width."""
+    point = after.points[-1]
+    counts = np.log([step.n for step in curve.forecast])
+    low, value, high = (
+        float(np.interp(math.log(point.n), counts, [getattr(step, name) for step in curve.forecast]))
+        for name in ("low", "value", "high")
+    )
+    wide = math.hypot((high - low) / (2 * _Z95), point.error) * _Z95
+    inside = low <= point.accuracy <= high
+    return inside, inside or abs(point.accuracy - value) <= wide, high - low
+
+
+def _curve_shares(found: Sequence[tuple[bool, bool, float]]) -> Answer:
+    held, loose, widths = zip(*found, strict=True)
+    return {
+        "forecasts": len(found),
+        "hold": float(np.mean(held)),
+        "hold_with_the_error_of_the_point": float(np.mean(loose)),
+        "mean_width": float(np.mean(widths)),
+    }
+
+
+def distance(cells: Sequence[Stored]) -> Answer:
+    """Spearman's correlation of the domain distance with the transfer loss over the sets, each at one size.
+
+    The transfer loss of a set is the share of the right answers that a network of the same shape with random weights lacks
+    (its errors) which pretraining does not bring: (1 - a) / (1 - r), a and r the probes on the last layer of either. It does
+    not call a set far because it is hard, nor close because it is easy: both probes see the same images.
+    """
+    out: Answer = {}
+    for weight in sorted({each.about.cell.weights for each in cells}):
+        own = [each for each in cells if each.about.cell.weights == weight]
+        largest = {
+            each.about.cell.images: each for each in sorted(own, key=lambda each: each.about.cell.count)
+        }
+        rows = [row for each in largest.values() if (row := _loss_row(each)) is not None]
+        if len(rows) < 4:
+            continue
+        found = {
+            name: float(spearmanr([row["distance"] for row in rows], [row[name] for row in rows]).statistic)
+            for name in ("loss", "error", "loss_to_best")
+        }
+        out[weight] = {"spearman": found, "sets": rows}
+    return out
+
+
+def _loss_row(stored: Stored) -> Answer | None:
+    probe, best = output_probe(stored.evidence), oracle(stored).chosen
+    last = stored.find("linear-probe", stored.native)
+    if probe.random is None or last is None or stored.evidence.distance.overall is None:
+        return None
+    chance = 1 / len(stored.facts.classes)
+    top, reached = stored.accuracy(best), stored.accuracy(last)
+    return {
+        "set": stored.name,
+        "distance": stored.evidence.distance.overall,
+        "pretrained": probe.accuracy,
+        "random": probe.random,
+        "loss": (1 - probe.accuracy) / max(1 - probe.random, 1e-3),
+        "error": 1 - reached,
+        "loss_to_best": (top - reached) / max(top - chance, 1e-3),
+    }
+
+
+def depth(cells: Sequence[Stored]) -> list[Answer]:
+    """`depth-probe` less `linear-probe` on the test images of each cell at the size of the pretraining, paired."""
+    out = []
+    for stored in cells:
+        deep, last = (stored.find(name, stored.native) for name in ("depth-probe", "linear-probe"))
+        if deep is None or last is None:
+            continue
+        level = stored.setting(stored.native).level
+        out.append({"cell": stored.name, "level": level} | _paired(stored, deep, last))
+    return out
+
+
+def _paired(stored: Stored, first: Result, second: Result) -> Answer:
+    """The difference in accuracy on the test images with a 95 % interval by paired bootstrap."""
+    gain = stored.right(first) - stored.right(second)
+    return {"gain": float(gain.mean())} | dict(zip(("low", "high"), _interval(gain), strict=True))
+
+
+def _interval(values: Floats) -> tuple[float, float]:
+    rng = generator(0, "regret", "bootstrap")
+    places = rng.integers(0, len(values), (_RESAMPLES, len(values)))
+    low, high = np.quantile(values[places].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def input_size(cells: Sequence[Stored]) -> list[Answer]:
+    """Each method at the plan's size beside that of the pretraining, where the plan chose another: points and seconds."""
+    out = []
+    for stored in cells:
+        course = auto(stored)
+        size = stored.native if course is None or course.plan is None else course.plan.input_size
+        if size is None or size == stored.native:
+            continue
+        for method in METHODS:
+            small, large = stored.find(method, size), stored.find(method, stored.native)
+            if small is not None and large is not None:
+                seconds = {"seconds": small.seconds, "native_seconds": large.seconds}
+                row = {"cell": stored.name, "size": size, "method": method}
+                out.append(row | _paired(stored, small, large) | seconds)
+    return out
+
+
+_RULES: dict[str, Callable[[Stored], Stored]] = {
+    "where every pixel shows": lambda stored: stored,
+    "always": lambda stored: replace(
+        stored, facts=replace(stored.facts, size_quantiles=(0.0,) * len(stored.facts.size_quantiles))
+    ),
+    "never": lambda stored: stored,
+}
+"""When the doubt of the probe is in favour of a smaller input; a cell of images of no size shows every pixel."""
+
+
+def size_rule(cells: Sequence[Stored], leave_out: Iterable[str] = ("rsscn7-satellite",)) -> Answer:
+    """The rule of `planning/choose.py` and two others, judged on validation and cross-validated training images alone.
+
+    `loss`: accuracy of the best closed-form method at the size of the pretraining less that at the chosen size, in the cells
+    where one of the rules chose another size than the others did.
+    """
+    out: Answer = {}
+    for stored in cells:
+        if stored.about.cell.images in leave_out:
+            continue
+        chosen = {name: _size_by(name, change(stored)) for name, change in _RULES.items()}
+        unseen = {size: _unseen_by(stored, size) for size in {*chosen.values(), stored.native}}
+        gaps = {
+            name: _mean_and_error(unseen[stored.native] - unseen[size])
+            for name, size in chosen.items()
+            if len(unseen[size]) and len(unseen[stored.native])
+        }
+        out[stored.name] = {
+            name: {"size": chosen[name], "loss": gap[0], "error": gap[1]} for name, gap in gaps.items()
+        }
+    return {"cells": out, "mean_loss": _mean_losses(out)}
+
+
+def _mean_losses(cells: Answer) -> Answer:
+    """Over all cells, and over those in which the rules differ."""
+    rules = list(_RULES)
+    whole = [cell for cell in cells.values() if set(cell) == set(rules)]
+    differ = [cell for cell in whole if len({cell[name]["size"] for name in rules}) > 1]
+    return {
+        name: {
+            "all": float(np.mean([cell[name]["loss"] for cell in whole])) if whole else None,
+            "where_they_differ": float(np.mean([cell[name]["loss"] for cell in differ])) if differ else None,
+            "cells_that_differ": len(differ),
+        }
+        for name in rules
+    }
+
+
+def _size_by(rule: str, stored: Stored) -> int:
+    with _lossless(0.0 if rule == "never" else choose._LOSSLESS):
+        course = auto(stored)
+    size = None if course is None or course.plan is None else course.plan.input_size
+    return size or stored.native
+
+
+@contextmanager
+def _lossless(share: float) -> Iterator[None]:
+    before, choose._LOSSLESS = choose._LOSSLESS, share
+    try:
+        yield
+    finally:
+        choose._LOSSLESS = before
+
+
+def _unseen_by(stored: Stored, size: int) -> Floats:
+    """Correctness (N,) on images no head saw, of the closed-form method that is best there at that size; empty: none ran."""
+    found = [
+        stored.unseen(each)
+        for each in stored.results
+        if each.size == size and METHODS[each.method].solver == "features"
+    ]
+    empty: NDArray[np.float64] = np.zeros(0)
+    return max(found, key=lambda scores: float(scores.mean()), default=empty)
+
+
+def _mean_and_error(values: Floats) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))

@@ -1,0 +1,112 @@
+"""Which rows lie close together, without comparing each with each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart._core.seed import generator
+
+Rows = NDArray[np.float32]
+Pairs = NDArray[np.int64]
+Places = NDArray[np.int64]
+
+SMALL = 2048
+"""Rows in a cell up to which all of them are compared."""
+
+_HOMES, _DOORS = 2, 3  # cells that a row lies in, and cells that are searched for its neighbours
+_FAN = 16  # cells that a crowded one is cut into
+_CHUNK = 1024  # rows of a similarity matrix at a time
+
+
+def unit(rows: NDArray[np.floating]) -> Rows:
+    """The rows (N, d), their mean taken away, at length 1; a row at the mean becomes zeros."""
+    centred = rows - rows.mean(0)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(length, 1e-12), np.float32)
+
+
+def projected(rows: NDArray[np.floating], width: int = 256) -> Rows:
+    """Unit rows (N, at most width): random directions keep cosines to within about 1 / sqrt(width) of what is left to 1.
+
+    Source: Johnson & Lindenstrauss 1984.
+    """
+    if rows.shape[1] <= width:
+        return unit(rows)
+    directions = generator(0, "directions", rows.shape[1]).standard_normal((rows.shape[1], width))
+    flat = directions.astype(np.float32) / np.float32(np.sqrt(width))
+    mean = rows.mean(0)
+    out = np.empty((len(rows), width), np.float32)
+    for start in range(0, len(rows), 8 * _CHUNK):  # no centred copy of all features
+        out[start : start + 8 * _CHUNK] = (rows[start : start + 8 * _CHUNK] - mean) @ flat
+    return unit(out)
+
+
+def close_pairs(rows: Rows, askers: Rows | None = None, *, most: int = 6, floor: float = 0.5) -> Pairs:
+    """Pairs (M, 2), lower place first, of rows whose cosine is at least `floor`, at most `most` for each row in a cell.
+
+    The rows are cut into cells around randomly chosen ones, crowded cells again, until a cell holds at most `SMALL`. A
+    row lies in the two nearest cells of every cut and its neighbours are searched in the three nearest: N log N work for
+    rows that spread, and a recall near 1 for cosines of 0.8 and more, which is what copies have.
+
+    Args:
+        rows: (N, d) of length 1.
+        askers: (N, d) of length 1, whose neighbours among `rows` are searched, such as mirrored ones; None: the rows.
+        most: neighbours of each row in a cell.
+        floor: cosine below which two rows are no pair.
+    """
+    asking = rows if askers is None else askers
+    everyone = np.arange(len(rows))
+    found = [np.zeros((0, 2), np.int64)]
+    for members, visitors in _cells(rows, asking, everyone, everyone, depth=0):
+        for start in range(0, len(visitors), _CHUNK):
+            part = visitors[start : start + _CHUNK]
+            cosine = asking[part] @ rows[members].T
+            cosine[part[:, None] == members[None]] = -1
+            if len(members) > most:
+                near = np.argpartition(cosine, -most, axis=1)[:, -most:]
+                high = np.take_along_axis(cosine, near, axis=1) >= floor
+                who, which = np.nonzero(high)
+                found.append(np.stack([part[who], members[near[who, which]]], 1))
+            else:
+                who, which = np.nonzero(cosine >= floor)
+                found.append(np.stack([part[who], members[which]], 1))
+    pairs = np.sort(np.concatenate(found), axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def _cells(
+    rows: Rows, asking: Rows, members: Places, visitors: Places, *, depth: int
+) -> Iterator[tuple[Places, Places]]:
+    """(places of rows, places of askers) to be compared with one another."""
+    if not len(visitors) or len(members) <= SMALL:
+        yield members, visitors
+        return
+    rng = generator(depth, "pivots", len(members), int(members[0]))
+    pivots = rows[rng.choice(members, min(_FAN, len(members)), replace=False)]
+    homes, doors = _nearest(rows, members, pivots, _HOMES), _nearest(asking, visitors, pivots, _DOORS)
+    for cell in range(len(pivots)):
+        inside, outside = members[(homes == cell).any(1)], visitors[(doors == cell).any(1)]
+        if len(inside) > 0.9 * len(
+            members
+        ):  # rows that are all alike cannot be cut: in order, piece by piece
+            yield from _sliced(inside, outside)
+        elif len(inside):
+            yield from _cells(rows, asking, inside, outside, depth=depth + 1)
+
+
+def _nearest(rows: Rows, places: Places, pivots: Rows, count: int) -> Places:
+    out = np.empty((len(places), count), np.int64)
+    for start in range(0, len(places), 8 * _CHUNK):
+        cosine = rows[places[start : start + 8 * _CHUNK]] @ pivots.T
+        out[start : start + 8 * _CHUNK] = np.argsort(-cosine, axis=1, kind="stable")[:, :count]
+    return out
+
+
+def _sliced(members: Places, visitors: Places) -> Iterator[tuple[Places, Places]]:
+    edges = members[::SMALL]
+    where = np.searchsorted(edges, visitors, side="right") - 1
+    for number in range(len(edges)):
+        yield members[number * SMALL : (number + 1) * SMALL], visitors[np.maximum(where, 0) == number]

@@ -1,0 +1,36 @@
+"""How good is it, against what, and how sure is that: answers to labelled images become numbers with intervals."""
+
+from headstart.evaluation.comparing import compare
+from headstart.evaluation.looks import look_at
+from headstart.evaluation.records import (
+    About,
+    Answers,
+    Aside,
+    Evaluation,
+    Mistake,
+    Selection,
+    SetScores,
+    Slice,
+    Slices,
+    SplitScores,
+)
+from headstart.evaluation.scoring import score
+from headstart.evaluation.whole import evaluate, majority
+
+__all__ = [
+    "About",
+    "Answers",
+    "Aside",
+    "Evaluation",
+    "Mistake",
+    "Selection",
+    "SetScores",
+    "Slice",
+    "Slices",
+    "SplitScores",
+    "compare",
+    "evaluate",
+    "look_at",
+    "majority",
+    "score",
+]
