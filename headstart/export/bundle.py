@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -27,8 +27,8 @@ from headstart.data.handed import Images, as_sources
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.pixels import normalise
-from headstart.predict import Prediction, predict
-from headstart.tasks import TASKS, Classifier, Mirrored, Network, unmirrored
+from headstart.predict import Found, Prediction, predict, predict_places
+from headstart.tasks import TASKS, Classifier, Mirrored, Network, Places, unmirrored
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
 
@@ -131,6 +131,43 @@ class Bundle:
         """Calibrated probabilities (N, classes) in [0, 1] of contract pixels (N, height, width, 3)."""
         return TASKS[self.task].probabilities(self.logits(pixels))
 
+    def answers(
+        self, pixels: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], *, threshold: float | None = None
+    ) -> list[NDArray[Any]]:
+        """Boxes (K, 6) or class indices (H, W) of each image in its own pixels.
+
+        Args:
+            pixels: (N, height, width, 3), by the contract.
+            sizes: (width, height) of the images.
+            threshold: least score of a box; None: the one that was chosen on validation images.
+        """
+        places = self._places()
+        least = self.manifest.threshold if threshold is None else threshold
+        with torch.inference_mode():
+            images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+            ready = normalise(images.permute(0, 3, 1, 2), self.preprocess)
+            outputs = self.model(ready.contiguous(memory_format=torch.channels_last)).float()
+            found = places.answers(outputs, sizes, self.preprocess)
+        return [one[one[:, 4] >= least] if one.dtype == np.float64 else one for one in found]
+
+    def places(self, images: Images) -> list[Found]:
+        """Boxes or a mask for each image, in order; an image that cannot be read gets the reason.
+
+        Args:
+            images: paths, PIL images, or 8-bit arrays, of any sizes.
+
+        Raises:
+            BadInput: as `predict`; and for a model of whole images.
+        """
+        self._places()
+        return list(predict_places(self, _as_samples(images)))
+
+    def _places(self) -> Places:
+        places = TASKS[self.task].places
+        if places is None:
+            raise BadInput(f"A model for {self.task} says nothing about places.", hint="Call predict().")
+        return places
+
     def predict(self, images: Images, *, top_k: int = 5) -> list[Prediction]:
         """One prediction for each image, in order; an image that cannot be read gets one with the reason.
 
@@ -141,11 +178,16 @@ class Bundle:
         Raises:
             BadInput: for a single image instead of several, arrays that are not 8-bit, and other types.
         """
-        samples = [
-            Sample(name=str(source) if isinstance(source, Path) else f"memory:{position}", source=source)
-            for position, source in enumerate(as_sources(images))
-        ]
-        return list(predict(self, samples, top_k=top_k))
+        if TASKS[self.task].places is not None:
+            raise BadInput(f"A model for {self.task} answers with places.", hint="Call places().")
+        return list(predict(self, _as_samples(images), top_k=top_k))
+
+
+def _as_samples(images: Images) -> list[Sample]:
+    return [
+        Sample(name=str(source) if isinstance(source, Path) else f"memory:{position}", source=source)
+        for position, source in enumerate(as_sources(images))
+    ]
 
 
 def versions() -> dict[str, str]:

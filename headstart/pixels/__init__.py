@@ -4,6 +4,7 @@ from headstart.pixels.augment import PRESETS, Augment, Chances, augmented_pixels
 from headstart.pixels.batches import Batch, Example, ahead, batches, cpus, in_order
 from headstart.pixels.contract import contract_pixels, normalise
 from headstart.pixels.decode import read_pixels
+from headstart.pixels.draw import beside, index_png, with_boxes, with_mask
 from headstart.pixels.scenes import Scene, original_boxes, read_scene, truth_boxes, varied_scene
 
 __all__ = [
@@ -16,13 +17,17 @@ __all__ = [
     "ahead",
     "augmented_pixels",
     "batches",
+    "beside",
     "contract_pixels",
     "cpus",
     "in_order",
+    "index_png",
     "normalise",
     "original_boxes",
     "read_pixels",
     "read_scene",
     "truth_boxes",
     "varied_scene",
+    "with_boxes",
+    "with_mask",
 ]

@@ -16,6 +16,7 @@ from headstart.evaluation import About, Answers, Evaluation
 from headstart.ladder import Climb, Climbed
 from headstart.methods import METHODS
 from headstart.runs.gallery import add_pictures
+from headstart.runs.places import examine_places
 from headstart.tasks import Mirrored, unmirrored
 from headstart.training.rows import rows_of
 
@@ -43,6 +44,12 @@ def examine(
     started = time.perf_counter()
     best, others = climbed[0], climbed[1:]
     samples = dataset.test.open()
+    if task.data.task.places is not None:
+        about = _about(task, best, seconds=seconds, started=started)
+        result = examine_places(folder, task, samples, climbed, about=about)
+        result = replace(result, test_opened=dataset.test.opened)
+        records.save(folder / "evaluation.json", result)
+        return result
     test = answers_of(_logits(best, samples, task), samples, task)
     train_targets = task.data.task.targets(task.data.train, len(task.data.classes))
     rivals = {
@@ -50,8 +57,18 @@ def examine(
     }
     majority = evaluation.majority(train_targets, len(samples), task.data.classes)
     baselines = {"majority": replace(test, logits=majority)} | rivals
+    about = _about(task, best, seconds=seconds, started=started)
+    val = answers_of(best.val_logits, task.data.val, task)
+    result = evaluation.evaluate(test, val=val, baselines=baselines, about=about)
+    result = replace(result, test_opened=dataset.test.opened)
+    result = add_pictures(result, folder, samples, unmirrored(best.model), task.backbone)
+    records.save(folder / "evaluation.json", result)
+    return result
+
+
+def _about(task: Climb, best: Climbed, *, seconds: dict[str, float], started: float) -> About:
     spent = seconds | {"evaluate": time.perf_counter() - started}
-    about = About(
+    return About(
         task=task.data.task.name,
         classes=task.data.classes,
         method=best.outcome.method,
@@ -60,12 +77,6 @@ def examine(
         seed=task.data.seed,
         seconds=spent | {"total": sum(spent.values())},
     )
-    val = answers_of(best.val_logits, task.data.val, task)
-    result = evaluation.evaluate(test, val=val, baselines=baselines, about=about)
-    result = replace(result, test_opened=dataset.test.opened)
-    result = add_pictures(result, folder, samples, unmirrored(best.model), task.backbone)
-    records.save(folder / "evaluation.json", result)
-    return result
 
 
 def _logits(climbed: Climbed, samples: tuple[Sample, ...], task: Climb) -> NDArray[np.float32]:

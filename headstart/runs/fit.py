@@ -25,6 +25,7 @@ from headstart.runs.exam import examine
 from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
 from headstart.runs.gallery import save_examples
 from headstart.runs.options import FitOptions, sort_options
+from headstart.runs.places import threshold_of
 from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
 from headstart.tasks import TASKS
@@ -299,6 +300,7 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
         weights=info,
         method=climbed.outcome.method,
         temperature=climbed.outcome.temperature,
+        threshold=threshold_of(task, climbed),
         metrics=metrics,
     )
     export.save_bundle(folder / "bundle", climbed.model, manifest)
