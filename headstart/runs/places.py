@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart import compute, evaluation, export
+from headstart import compute, data, evaluation, export
 from headstart._core import files
 from headstart._core.errors import BadInput
 from headstart.data.images import open_rgb
 from headstart.data.masks import read_mask
 from headstart.data.preprocess import Preprocess
-from headstart.data.records import Sample
+from headstart.data.records import LoadOptions, Sample
 from headstart.evaluation import About, Answers, Evaluation
 from headstart.ladder import Climb, Climbed
 from headstart.pixels import beside, index_png, truth_boxes, with_boxes, with_mask
@@ -178,6 +178,36 @@ def _save(image: Image.Image, path: Path) -> None:
         image.save(temporary, format="JPEG", quality=_QUALITY)
 
 
+_SHEET, _CELL = 12, 320  # pictures, and pixels of the long side of each
+
+
+def write_sheet(path: str | Path, source: str, options: LoadOptions) -> None:
+    """Write a picture of training images, evenly spread, with what is said to be true of them.
+
+    Raises:
+        BadInput: for data of whole images, and where the file cannot be written.
+    """
+    dataset = data.load(source, options)
+    if TASKS[dataset.task].places is None:
+        raise BadInput(f"{source} has neither boxes nor masks.", hint="Leave --sheet away.")
+    train = dataset.train
+    chosen = [train[n * len(train) // min(_SHEET, len(train))] for n in range(min(_SHEET, len(train)))]
+    cells = []
+    for sample in chosen:
+        picture = _drawn(open_rgb(sample.source), truth_of(sample), dataset.classes, scores=False)
+        picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+        cell = Image.new("RGB", (_CELL, _CELL), (255, 255, 255))
+        cell.paste(picture)
+        cells.append(cell)
+    rows = [beside(cells[start : start + 4]) for start in range(0, len(cells), 4)]
+    out = Image.new("RGB", (rows[0].width, sum(row.height + 6 for row in rows)), (255, 255, 255))
+    for number, row in enumerate(rows):
+        out.paste(row, (0, number * (_CELL + 6)))
+    target = Path(path)
+    with files.atomic(target) as temporary:
+        out.save(temporary, format="PNG" if target.suffix.lower() == ".png" else "JPEG", quality=_QUALITY)
+
+
 # Predictions in files
 
 
@@ -192,6 +222,22 @@ def drawn_into(folder: Path, found: Iterable[Found], classes: Sequence[str]) -> 
 
 def _stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(name).stem)[:80]
+
+
+def as_row(found: Found, classes: Sequence[str]) -> dict[str, Any]:
+    """An answer as plain values: `path, width, height, boxes, error`, or for masks `classes` with their shares."""
+    row: dict[str, Any] = {"path": found.path, "width": found.size[0], "height": found.size[1]}
+    if found.answer is None:
+        return row | {"error": found.error}
+    if found.answer.dtype == np.float64:
+        row["boxes"] = [
+            {"class": classes[int(label)], "score": score, "box": [left, top, right, bottom]}
+            for left, top, right, bottom, score, label in found.answer.tolist()
+        ]
+    else:
+        counts = np.bincount(found.answer.ravel(), minlength=len(classes)) / found.answer.size
+        row["classes"] = {name: float(share) for name, share in zip(classes, counts, strict=True) if share}
+    return row | {"error": None}
 
 
 def write_boxes(path: Path, found: Iterable[Found], classes: Sequence[str]) -> tuple[int, int]:

@@ -91,7 +91,7 @@ def assess(
     each = {size: boxes.class_precisions(matches, size=size) for size in boxes.SIZES}
     resampled = {size: _resampled(matches, size, draws) for size in boxes.SIZES}
     pick: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
-        "map": ("all", lambda precision: precision),
+        "map50_95": ("all", lambda precision: precision),
         "map50": ("all", lambda precision: precision[..., :1]),
         "map75": ("all", lambda precision: precision[..., 5:6]),
     }
