@@ -26,7 +26,7 @@ def predict(
     out: Annotated[
         str,
         typer.Option(
-            help="Write rows to this .csv, .jsonl or .parquet file; boxes to a .json (COCO) or .csv file; masks into this folder."
+            help="Write rows to this .csv, .jsonl or .parquet file; boxes to .json (COCO) or .csv; masks into this folder."
         ),
     ] = "",
     draw: Annotated[
@@ -54,7 +54,8 @@ def predict(
     bundle = export.open_bundle(run)
     if TASKS[bundle.task].places is not None:
         wish = _Wish(out=out, draw=draw, threshold=threshold, json=json)
-        return _places(bundle, data.find_images(paths), wish)
+        _places(bundle, data.find_images(paths), wish)
+        return
     suffix = Path(out).suffix.lower()
     if out and suffix not in (".csv", ".jsonl", ".parquet"):
         raise BadOption(f"--out does not know the ending {suffix!r}.", hint="Use .csv, .jsonl or .parquet.")

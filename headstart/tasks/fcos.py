@@ -32,7 +32,10 @@ MOST = 100
 
 _RADIUS = 1.5  # strides around an object's centre in which places answer for it (FCOS's centre sampling)
 _FAR = 8.0  # a level answers for objects whose farthest side is 4 to 8 strides away, as published
-_LEAST_SCORE, _TOP, _NMS = 0.05, 1000, 0.6
+LEAST_SCORE, NMS = 0.05, 0.6
+"""Of a box that is an answer at all, and the overlap from which the less sure of two boxes of a class goes."""
+
+_TOP = 1000  # boxes of an image that may be answers before the overlapping ones go
 _PRIOR = 0.01  # of a class at a place before training (Lin et al. 2017, focal loss)
 
 
@@ -164,13 +167,13 @@ def answers(
         columns, rows = preprocess.resized(*size)
         flat = scores[image].flatten()
         top = flat.topk(min(_TOP, len(flat))).indices
-        top = top[flat[top] > _LEAST_SCORE]
+        top = top[flat[top] > LEAST_SCORE]
         place, label = top // scores.shape[2], top % scores.shape[2]
         limits = torch.tensor([columns, rows, columns, rows], device=outputs.device)
         own = boxes[image, place].clamp_min(0).minimum(limits)
         solid = ((own[:, 2:] - own[:, :2]) > 0).all(1)
         own, label, sure = own[solid], label[solid], flat[top][solid]
-        kept = batched_nms(own, sure, label, _NMS)[:MOST]
+        kept = batched_nms(own, sure, label, NMS)[:MOST]
         found = torch.cat([own[kept], sure[kept, None], label[kept, None].float()], 1).double().cpu().numpy()
         found[:, :4] = original_boxes(found[:, :4], size, preprocess)
         out.append(found)
