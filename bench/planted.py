@@ -10,7 +10,8 @@ Parts, each kept in the JSON as soon as it is done (`--again` measures anew):
 - `leaks`: a tenth of the test images copied into training in each of six ways, in sets that no threshold was chosen on.
 - `labels`: 5 % of the labels changed.
 - `confound`: one class saved with another JPEG quality; and what is named in the sets as they are.
-- `scale`: many pictures that are all different, and known copies of a few; a process of its own.
+- `search`: processor time of the search for near duplicates alone, on small pictures and features drawn at random.
+- `scale`: many files that are all different, and known copies of a few, audited by a process of its own.
 """
 
 from __future__ import annotations
@@ -375,6 +376,43 @@ def _named(folder: Path) -> list[Answer]:
     return [{key: getattr(each, key) for key in keys} for each in found.confounds]
 
 
+def search(root: Path, work: Path, images: int) -> Answer:
+    """Processor seconds and recall of the search alone, for an eighth, a quarter, half and all of so many pictures."""
+    del work
+    files = sorted((root / "imagenet-sample").glob("*.JPEG"))[:200]
+    pool = np.stack(
+        [np.asarray(_open(path).convert("L").resize((64, 64), Image.Resampling.BILINEAR)) for path in files]
+    )
+    out: Answer = {}
+    for count in (images // 8, images // 4, images // 2, images):
+        rng, copies = generator(0, "search", count), count // 100
+        quarter = rng.integers(0, 48, (count, 4, 2))
+        which = rng.integers(0, len(pool), (count, 4))
+        thumbs = np.empty((count + copies, 32, 32), np.uint8)
+        for corner, (down, across) in enumerate(((0, 0), (0, 16), (16, 0), (16, 16))):
+            rows = quarter[:, corner, 0][:, None, None] + np.arange(16)[None, :, None]
+            columns = quarter[:, corner, 1][:, None, None] + np.arange(16)[None, None, :]
+            thumbs[:count, down : down + 16, across : across + 16] = pool[
+                which[:, corner][:, None, None], rows, columns
+            ]
+        thumbs[count:] = thumbs[:copies, :, ::-1]
+        features = rng.standard_normal((count + copies, 1280), np.float32)
+        features[count:] = features[:copies] + 0.3 * rng.standard_normal((copies, 1280), np.float32)
+        started = time.process_time()
+        found = near_duplicates(thumbs, features)
+        seconds = time.process_time() - started
+        told = {tuple(pair) for pair in found.pairs.tolist()}
+        hits = sum((number, count + number) in told for number in range(copies))
+        out[str(count + copies)] = {
+            "cpu_s": seconds,
+            "candidates": found.looked,
+            "recall": share(hits, copies),
+            "pairs_not_planted": len(told) - hits,
+            "peak_mb": peak_mb(),
+        }
+    return out
+
+
 def scale(root: Path, work: Path, images: int) -> Answer:
     """Minutes and memory of the audit of many pictures, in a process of its own; and the same for a tenth of them."""
     out: Answer = {}
@@ -448,6 +486,7 @@ def audited(folder: Path) -> Answer:
     }
 
 
+SIZED = {"search": search, "scale": scale}
 PARTS = {"choose": choose, "leaks": leaks, "labels": labels, "confound": confound}
 
 
@@ -459,7 +498,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="folder with the open datasets")
     parser.add_argument("--out", type=Path, default=Path("bench/results/planted.json"))
     parser.add_argument("--only", default="choose,leaks,labels,confound", help="parts, with commas between")
-    parser.add_argument("--images", type=int, default=60_000, help="of the part `scale`")
+    parser.add_argument("--images", type=int, default=60_000, help="of the parts `search` and `scale`")
     parser.add_argument("--work", type=Path, help="where copies are kept; a temporary folder without it")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--again", action="store_true")
@@ -472,12 +511,12 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = asked.work or Path(temporary)
         for part in asked.only.split(","):
-            settings = {"quick": asked.quick} | ({"images": asked.images} if part == "scale" else {})
+            settings = {"quick": asked.quick} | ({"images": asked.images} if part in SIZED else {})
             if not asked.again and told.get(part, {}).get("settings") == settings:
                 continue
             before, started = machine(), time.perf_counter()
-            if part == "scale":
-                found = scale(asked.data, work, 2000 if asked.quick else asked.images)
+            if part in SIZED:
+                found = SIZED[part](asked.data, work, 2000 if asked.quick else asked.images)
             else:
                 found = PARTS[part](asked.data, work, asked.quick)
             seconds = time.perf_counter() - started

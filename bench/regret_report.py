@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from headstart._core.seed import generator
 from headstart.evidence.curve import Measured, fit_curve
 from headstart.evidence.records import Curve
 from headstart.methods import METHODS
-from headstart.planning import choose
-from headstart.planning.expect import output_probe
+from headstart.planning import Wishes, choose, expect
+from headstart.planning.expect import Setting, output_probe
 
 Answer = dict[str, Any]
 
@@ -323,18 +323,34 @@ def input_size(cells: Sequence[Stored]) -> list[Answer]:
     return out
 
 
-_RULES: dict[str, Callable[[Stored], Stored]] = {
-    "where every pixel shows": lambda stored: stored,
-    "always": lambda stored: replace(
-        stored, facts=replace(stored.facts, size_quantiles=(0.0,) * len(stored.facts.size_quantiles))
-    ),
-    "never": lambda stored: stored,
+Favour = Callable[[Setting, Wishes], float]
+
+
+def _half_the_doubt(*, always: bool) -> Favour:
+    """Forgives half a standard error of the probe's loss, only where every pixel shows or always."""
+
+    def favour(setting: Setting, wishes: Wishes) -> float:
+        doubt = next((each.loss_error for each in setting.evidence.sizes if each.size == setting.size), 0.0)
+        return max(choose._TIES[wishes.prefer], 0.5 * doubt if always or setting.shows_all else 0.0)
+
+    return favour
+
+
+_AS_MEASURED = (
+    1e3  # spread of true differences beside which every error is nothing: what was measured is believed
+)
+
+_RULES: dict[str, tuple[float, Favour]] = {
+    "the planner's": (expect._SIZE_DIFFERENCE, choose._favour),
+    "as measured": (_AS_MEASURED, choose._favour),
+    "as measured, doubt forgiven where every pixel shows": (_AS_MEASURED, _half_the_doubt(always=False)),
+    "as measured, doubt forgiven always": (_AS_MEASURED, _half_the_doubt(always=True)),
 }
-"""When the doubt of the probe is in favour of a smaller input; a cell of images of no size shows every pixel."""
+"""How the input size is chosen -> what is believed of measured differences, and what is forgiven to a cheaper size."""
 
 
 def size_rule(cells: Sequence[Stored], leave_out: Iterable[str] = ("rsscn7-satellite",)) -> Answer:
-    """The rule of `planning/choose.py` and two others, judged on validation and cross-validated training images alone.
+    """The planner's rule for the input size and others, judged on validation and cross-validated training images alone.
 
     `loss`: accuracy of the best closed-form method at the size of the pretraining less that at the chosen size, in the cells
     where one of the rules chose another size than the others did.
@@ -343,7 +359,7 @@ def size_rule(cells: Sequence[Stored], leave_out: Iterable[str] = ("rsscn7-satel
     for stored in cells:
         if stored.about.cell.images in leave_out:
             continue
-        chosen = {name: _size_by(name, change(stored)) for name, change in _RULES.items()}
+        chosen = {name: _size_by(name, stored) for name in _RULES}
         unseen = {size: _unseen_by(stored, size) for size in {*chosen.values(), stored.native}}
         gaps = {
             name: _mean_and_error(unseen[stored.native] - unseen[size])
@@ -372,19 +388,17 @@ def _mean_losses(cells: Answer) -> Answer:
 
 
 def _size_by(rule: str, stored: Stored) -> int:
-    with _lossless(0.0 if rule == "never" else choose._LOSSLESS):
+    with _ruled(*_RULES[rule]):
         course = auto(stored)
     size = None if course is None or course.plan is None else course.plan.input_size
     return size or stored.native
 
 
 @contextmanager
-def _lossless(share: float) -> Iterator[None]:
-    before, choose._LOSSLESS = choose._LOSSLESS, share
-    try:
+def _ruled(believed: float, favour: Favour) -> Iterator[None]:
+    """The planner with another rule for the input size."""
+    with mock.patch.multiple(choose, _favour=favour), mock.patch.multiple(expect, _SIZE_DIFFERENCE=believed):
         yield
-    finally:
-        choose._LOSSLESS = before
 
 
 def _unseen_by(stored: Stored, size: int) -> Floats:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from headstart._core.records import record
 from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import ImageSource, Sample
+from headstart.metrics.conformal import COVERAGE, Conformal, sets
+from headstart.metrics.novelty import Novelty
 from headstart.pixels import ahead, contract_pixels, cpus, read_pixels
 from headstart.tasks import TASKS
 
@@ -46,6 +48,33 @@ class Predictor(Protocol):
         """Calibrated logits (N, classes) of contract pixels (N, height, width, 3)."""
 
 
+Judged = tuple[NDArray[np.float32], NDArray[np.floating] | None]
+"""Calibrated logits (N, classes), and novelty scores (N,) where there are any."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a predictor judges its own answers by; None where it cannot."""
+
+    conformal: Conformal | None
+    novelty: Novelty | None
+
+
+_NO_TRUST = Trust(None, None)
+
+
+@runtime_checkable
+class Trusting(Predictor, Protocol):
+    """A predictor that also says how far it can be trusted."""
+
+    @property
+    def trust(self) -> Trust:
+        """What it judges by."""
+
+    def judged(self, pixels: NDArray[np.uint8]) -> Judged:
+        """Calibrated logits and novelty scores of contract pixels (N, height, width, 3)."""
+
+
 @record
 class Ranked:
     """A class and its calibrated probability in [0, 1]."""
@@ -64,6 +93,9 @@ class Prediction:
         probability: of the most probable class; None where the image could not be read.
         top_k: the most probable classes, in falling order.
         error: why there is no answer, or None.
+        candidates: the set of classes that holds the true one as often as was asked for; None where there are no sets.
+        unlike: whether the image is unlike the training images, so that no answer means much; None where that is unknown.
+        novelty: the score that this is judged by; higher is stranger.
     """
 
     path: str
@@ -71,6 +103,9 @@ class Prediction:
     probability: float | None
     top_k: tuple[Ranked, ...]
     error: str | None
+    candidates: tuple[str, ...] | None = None
+    unlike: bool | None = None
+    novelty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +116,9 @@ class Accelerated:
         task: a name of `TASKS`.
         classes: names in output order.
         preprocess: the contract of its input.
-        network: gives uncalibrated logits.
+        network: gives uncalibrated logits, and in one more column novelty scores where `trust` has novelty.
         temperature: > 0; logits are divided by it.
+        trust: what its answers are judged by.
     """
 
     task: str
@@ -90,11 +126,18 @@ class Accelerated:
     preprocess: Preprocess
     network: compute.Network
     temperature: float
+    trust: Trust = _NO_TRUST
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Calibrated logits (N, classes) of contract pixels (N, height, width, 3)."""
-        out: NDArray[np.float32] = self.network(pixels)[0] / np.float32(self.temperature)
-        return out
+        return self.judged(pixels)[0]
+
+    def judged(self, pixels: NDArray[np.uint8]) -> Judged:
+        """Calibrated logits and novelty scores of contract pixels (N, height, width, 3)."""
+        out: NDArray[np.float32] = self.network(pixels)[0]
+        if self.trust.novelty is None:
+            return out / np.float32(self.temperature), None
+        return out[:, :-1] / np.float32(self.temperature), out[:, -1]
 
 
 def accelerated(
@@ -106,7 +149,8 @@ def accelerated(
 
     Args:
         predictor: whose task, classes and contract stay.
-        model: its network, in evaluation mode, giving uncalibrated logits.
+        model: its network, in evaluation mode, giving uncalibrated logits (and novelty scores in one more column, if the
+            predictor has them).
         temperature: > 0; logits are divided by it.
         samples: all images that it will be asked about.
     """
@@ -115,15 +159,30 @@ def accelerated(
     network = compute.choose(model, samples, predictor.preprocess)
     if network.chosen.engine == compute.REFERENCE:
         return predictor
-    return Accelerated(predictor.task, predictor.classes, predictor.preprocess, network, temperature)
+    trust = predictor.trust if isinstance(predictor, Trusting) else _NO_TRUST
+    return Accelerated(predictor.task, predictor.classes, predictor.preprocess, network, temperature, trust)
 
 
-def predict(predictor: Predictor, samples: Iterable[Sample], *, top_k: int = 5) -> Iterator[Prediction]:
-    """One prediction for each sample, in order, in constant memory; decoding runs ahead in threads."""
+def predict(
+    predictor: Predictor, samples: Iterable[Sample], *, top_k: int = 5, coverage: float = COVERAGE
+) -> Iterator[Prediction]:
+    """One prediction for each sample, in order, in constant memory; decoding runs ahead in threads.
+
+    Args:
+        predictor: what answers.
+        samples: the images.
+        top_k: how many classes to list for each.
+        coverage: how often the set of classes should hold the true one.
+
+    Raises:
+        BadOption: for a coverage outside (0, 1).
+    """
+    trust = predictor.trust if isinstance(predictor, Trusting) else _NO_TRUST
+    threshold = trust.conformal.threshold(coverage) if trust.conformal else None
     read = partial(_read, preprocess=predictor.preprocess)
     with closing(ahead(read, samples, workers=cpus(), waiting=_AHEAD * BATCH)) as stream:
         while chunk := list(islice(stream, BATCH)):
-            yield from _predict_chunk(predictor, chunk, top_k)
+            yield from _predict_chunk(predictor, chunk, top_k, threshold)
 
 
 def _read(sample: Sample, *, preprocess: Preprocess) -> tuple[str, NDArray[np.uint8] | str]:
@@ -135,24 +194,61 @@ def _read(sample: Sample, *, preprocess: Preprocess) -> tuple[str, NDArray[np.ui
 
 
 def _predict_chunk(
-    predictor: Predictor, chunk: list[tuple[str, NDArray[np.uint8] | str]], top_k: int
+    predictor: Predictor,
+    chunk: list[tuple[str, NDArray[np.uint8] | str]],
+    top_k: int,
+    threshold: float | None,
 ) -> Iterator[Prediction]:
     pixels = [window for _, window in chunk if not isinstance(window, str)]
     task = TASKS[predictor.task]
-    rows: Iterator[NDArray[np.floating]] = iter(())
+    rows: Iterator[tuple[NDArray[np.floating], NDArray[np.bool_] | None, _Strange]] = iter(())
     if pixels:
-        rows = iter(task.probabilities(predictor.logits(np.stack(pixels))))
+        rows = _judge(predictor, np.stack(pixels), threshold)
     for name, window in chunk:
         if isinstance(window, str):
             yield Prediction(path=name, answer=None, probability=None, top_k=(), error=window)
             continue
-        row = next(rows)
+        row, inside, (unlike, novelty) = next(rows)
         order = np.argsort(-row, kind="stable")[:top_k]
         ranked = tuple(Ranked(name=predictor.classes[i], probability=float(row[i])) for i in order)
         answer = "|".join(predictor.classes[i] for i in task.decode(row[None])[0])
-        yield Prediction(
-            path=name, answer=answer, probability=ranked[0].probability, top_k=ranked, error=None
+        candidates = (
+            None
+            if inside is None
+            else tuple(predictor.classes[i] for i in np.argsort(-row, kind="stable") if inside[i])
         )
+        yield Prediction(
+            path=name,
+            answer=answer,
+            probability=ranked[0].probability,
+            top_k=ranked,
+            error=None,
+            candidates=candidates,
+            unlike=unlike,
+            novelty=novelty,
+        )
+
+
+_Strange = tuple[bool | None, float | None]
+
+
+def _judge(
+    predictor: Predictor, pixels: NDArray[np.uint8], threshold: float | None
+) -> Iterator[tuple[NDArray[np.floating], NDArray[np.bool_] | None, _Strange]]:
+    """Of each image: probabilities (classes,), which of them are in its set, and how strange it is."""
+    task, scores, novelty = TASKS[predictor.task], None, None
+    if isinstance(predictor, Trusting):
+        logits, scores = predictor.judged(pixels)
+        novelty = predictor.trust.novelty
+    else:
+        logits = predictor.logits(pixels)
+    probability = task.probabilities(logits)
+    inside = None if threshold is None else sets(probability, threshold)
+    for place, row in enumerate(probability):
+        strange: _Strange = (None, None)
+        if scores is not None and novelty is not None:
+            strange = bool(scores[place] > novelty.threshold), float(scores[place])
+        yield row, None if inside is None else inside[place], strange
 
 
 @dataclass(frozen=True)
@@ -213,11 +309,14 @@ def _read_sized(
 
 
 def as_row(prediction: Prediction) -> dict[str, object]:
-    """The row that other programs read: `path, class, probability, top_k, error`."""
+    """The row that other programs read: `path, class, probability, top_k, error, set, unlike, novelty`."""
     return {
         "path": prediction.path,
         "class": prediction.answer,
         "probability": prediction.probability,
         "top_k": [{"class": ranked.name, "probability": ranked.probability} for ranked in prediction.top_k],
         "error": prediction.error,
+        "set": None if prediction.candidates is None else list(prediction.candidates),
+        "unlike": prediction.unlike,
+        "novelty": prediction.novelty,
     }

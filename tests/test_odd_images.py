@@ -75,7 +75,7 @@ def test_predict_has_a_row_for_each(manifest: dict[Path, bool]) -> None:
     assert list(rows) == [str(path) for path in manifest], "one row for each image, in order"
     for path, readable in manifest.items():
         row = rows[str(path)]
-        assert list(row) == ["path", "class", "probability", "top_k", "error"]
+        assert list(row) == ["path", "class", "probability", "top_k", "error", "set", "unlike", "novelty"]
         if readable:
             assert (row["class"], row["error"]) == ("odd", None), path.name
         else:

@@ -67,12 +67,28 @@ def test_regret_by_hand() -> None:
     far = cell({"a": a, "c": c}, row("a", tied=True), row("c", tied=False))
     assert far["regret"] == far["regret_shown"] == pytest.approx(0.4)
     assert far["intervals_that_hold"] == 0.5
+    assert far["regret_fair"] == pytest.approx(0.4, abs=0.01)
     both = rank_regret.summary([near, far])
     assert both["mean_regret"] == pytest.approx(0.21)
     assert both["mean_regret_shown"] == pytest.approx(0.2)
     assert both["cells_with_regret_shown"] == 1
     assert (both["wins_called"], both["wins_that_the_test_split_contradicts"]) == (1, 1)
     assert (both["test_ties"], both["test_ties_called_ties"]) == (1, 1)
+
+
+def test_the_fair_regret_of_equals_is_nothing() -> None:
+    """The best of ten equal networks on 100 images seems several points better than any one of them."""
+    rng = np.random.default_rng(0)
+    luck, fair = [], []
+    for _ in range(20):
+        correct = {f"net{number}": (rng.random(100) < 0.8).astype(float) for number in range(10)}
+        luck.append(max(each.mean() for each in correct.values()) - correct["net0"].mean())
+        fair.append(rank_regret.fair_regret(correct, "net0"))
+    assert np.mean(luck) > 0.03
+    assert abs(np.mean(fair)) < 0.02
+    worse = {"a": np.repeat([1.0, 0.0], [50, 50]), "b": np.repeat([1.0, 0.0], [80, 20])}
+    assert rank_regret.fair_regret(worse, "a") == pytest.approx(0.3, abs=0.01)
+    assert rank_regret.fair_regret(worse, "b") == 0
 
 
 def test_fewer_training_images_keep_the_classes_shares(tmp_path: Path) -> None:

@@ -437,6 +437,8 @@ def test_a_stop_ranks_what_was_measured(dataset: Dataset, nets: dict[str, str]) 
     with pytest.raises(Stopped):
         ranking.rank(dataset, asking(nets, "sees", "blind"), clock=clock)
     found = ranking.rank(dataset, asking(nets, "sees", "blind"), clock=Clock(1e-9))
+    assert found.reason.startswith(f"The only one that was measured is {nets['sees']}: ")
+    assert "probability" not in found.reason
     assert [row.weights for row in found.rows] == [nets["sees"]]
     assert "time was up" in found.skipped[0].why
 

@@ -24,6 +24,7 @@ from headstart.data.records import Sample
 from headstart.evidence import Curve, CurvePoint
 from headstart.evidence.records import Forecast
 from headstart.features import FeatureStore
+from headstart.planning import choose, expect
 from headstart.tasks import TASKS
 from headstart.training import TrainingData
 from headstart.weights import Backbone, blank
@@ -335,16 +336,14 @@ def test_a_set_is_far_in_effect_where_pretraining_removes_few_errors(backbone: B
 
 
 def test_the_size_rules_are_tried_and_put_back(backbone: Backbone) -> None:
-    from headstart.planning import choose
-
-    before = choose._LOSSLESS
+    before = choose._favour, expect._SIZE_DIFFERENCE
     held = stored(backbone, result("linear-probe", 80), images="a")
     found = regret_report.size_rule(
         [held, stored(backbone, result("linear-probe", 80), images="rsscn7-satellite")]
     )
     assert list(found["cells"]) == ["a 300"], "the set on which the rule was made does not judge it"
-    assert found["mean_loss"]["always"]["cells_that_differ"] == 0
-    assert before == choose._LOSSLESS
+    assert found["mean_loss"]["as measured"]["cells_that_differ"] == 0
+    assert before == (choose._favour, expect._SIZE_DIFFERENCE)
 
 
 # The whole

@@ -13,10 +13,11 @@ from headstart.auditing.looks import SIDE
 Pictures = NDArray[np.float32]
 Floats = NDArray[np.float32]
 
-_STEPS = (
+_WAY, _PLACE = (
     (1.5, 5),
-    (0.6, 5),
-)  # (blur in pixels, steps): the coarse picture finds the way, the fine one the place
+    (0.6, 4),
+)  # (blur in pixels, steps): coarse pictures find the way, fine ones the place
+_PROMISING = 0.2  # correlation at the end of the way, below which no copy was seen to find its place
 _FINE, _COARSE = (
     0.6,
     3.0,
@@ -80,11 +81,20 @@ def _aligned(first: Pictures, second: Pictures) -> Floats:
     place = np.tile(
         np.array([1, 0, 1, 0], np.float32), (len(first), 1)
     )  # scale and shift of columns, then of rows
-    for blur, steps in _STEPS:
-        target, moving = _blurred(first, blur), _blurred(second, blur)
-        for _ in range(steps):
-            place = _step(target, moving, place)
-    return _judged(first, second, place)
+    place = _climbed(first, second, place, *_WAY)
+    score = _judged(first, second, place)
+    close = np.flatnonzero(score > _PROMISING)
+    if len(close):
+        fine = _climbed(first[close], second[close], place[close], *_PLACE)
+        score[close] = np.maximum(score[close], _judged(first[close], second[close], fine))
+    return score
+
+
+def _climbed(first: Pictures, second: Pictures, place: Floats, blur: float, steps: int) -> Floats:
+    target, moving = _blurred(first, blur), _blurred(second, blur)
+    for _ in range(steps):
+        place = _step(target, moving, place)
+    return place
 
 
 def _judged(first: Pictures, second: Pictures, place: Floats) -> Floats:

@@ -31,8 +31,17 @@ COMMANDS: Table[Command] = Table(
         "rank": Command("headstart.cli.rank:rank", "Which pretrained weights suit your images, and why."),
         "predict": Command("headstart.cli.predict:predict", "Classify images with a fitted model."),
         "evaluate": Command("headstart.cli.evaluate:evaluate", "Measure a fitted model on labelled images."),
+        "compare": Command(
+            "headstart.cli.compare:compare",
+            "Runs side by side on the same test images, with paired intervals.",
+        ),
+        "reproduce": Command(
+            "headstart.cli.reproduce:reproduce",
+            "Repeat a run from its folder: is it the same to the last bit?",
+        ),
         "audit": Command(
-            "headstart.cli.audit:audit", "Look at a dataset: counts, unreadable files, duplicates, splits."
+            "headstart.cli.audit:audit",
+            "Is the data what it says? Leaks, doubtful labels, groups, confounds.",
         ),
         "weights": Command("headstart.cli.weights:app", "Pretrained weights: list, show, check."),
         "cache": Command("headstart.cli.cache:app", "What is kept between runs: info, clear."),

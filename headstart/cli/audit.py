@@ -33,7 +33,7 @@ class AuditOptions:
     """Options of `audit` beside those of reading data.
 
     Attributes:
-        export_labels: write the labels that look wrong to this CSV file, to be reviewed and given to `--labels`.
+        export_labels: write the labels worth a look to this CSV file, to be reviewed and given to `--labels`.
         weights: network whose features are used, by default the one that fit starts with.
         arch: its architecture, for weights that do not say.
         quick: use no network: labels and shift are not checked.
@@ -193,7 +193,7 @@ def _show_labels(found: Audit, source: str) -> None:
     if not found.checked:
         return
     share = len(found.suspects) / found.checked
-    say(f"  labels that look wrong: {len(found.suspects)} of {found.checked} ({share:.1%})")
+    say(f"  labels worth a look: {len(found.suspects)} of {found.checked} ({share:.1%})")
     for each in found.suspects[:_SHOWN]:
         say(
             f"    {each.name}: {each.given} ({each.confidence:.0%} believed), "

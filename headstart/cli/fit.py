@@ -67,6 +67,13 @@ def summary(folder: Path) -> None:
     for name, metric in test["metrics"].items():
         say(f"  test {name.replace('_', ' '):<26} {shown_metric(name, metric)}")
     say(f"  on {test['n']} images that no choice was made on; 95 % intervals")
+    honest = result["splits"].get("test_without_leaks")
+    if honest is not None:
+        name, metric = next(iter(honest["metrics"].items()))
+        leaks = test["n"] - honest["n"]
+        say(
+            f"  without the {leaks} of them that training (nearly) shows: {name} {shown_metric(name, metric)}"
+        )
     for other in result["comparisons"]:
         interval = f"{other['low']:+.1%} to {other['high']:+.1%}"
         say(f"  against {other['b']:<23} {other['difference']:+.1%} ({interval}), {other['verdict']}")

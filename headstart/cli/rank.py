@@ -12,6 +12,7 @@ from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, print_json, print_table, say
 from headstart.cli.start import many_imports
 from headstart.data.records import LoadOptions
+from headstart.metrics.claims import direction
 from headstart.ranking import Ranking, RankOptions
 
 _OWN = {item.name for item in fields(RankOptions)}
@@ -64,7 +65,7 @@ def _show(found: Ranking, source: str) -> None:
         ],
     )
     print_table(
-        "measured (higher is better)",
+        f"measured ({direction(lower=False)})",
         ["weights", "probe", "k-NN", "LogME", "LEEP", "H-score"],
         [
             (

@@ -75,8 +75,8 @@ class DepthClassifier(Classifier):
             if tap.module != OUTPUT:
                 body.get_submodule(tap.module).register_forward_hook(_Keeper(self._seen, tap.module))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised images (N, 3, H, W)."""
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads (N, width), and logits (N, classes), of normalised images (N, 3, H, W)."""
         out = self.body(images)
         me = threading.get_ident()
         parts = [
@@ -85,8 +85,8 @@ class DepthClassifier(Classifier):
             else columns(summary(self._seen.pop((me, tap.module)), _reading(tap)), tap)
             for tap in self.depths.taps
         ]
-        logits: Tensor = self.head(torch.cat(parts, 1))
-        return logits
+        features = torch.cat(parts, 1)
+        return features, self.head(features)
 
     def extra_repr(self) -> str:
         """What is read: two networks that read different depths are not the same network."""

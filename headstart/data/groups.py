@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 from headstart._core.check import one_of
 from headstart._core.errors import BadOption
@@ -15,21 +15,21 @@ _COUNT = re.compile(r"[\W_]*\d+$")
 _WORD = re.compile(r"[\W_]+")
 
 
-def _prefix(path: PurePath) -> str:
+def _stem(name: str) -> str:
+    return os.path.splitext(os.path.basename(name))[0]  # noqa: PTH119, PTH122  # a tenth of the time of a Path
+
+
+def _prefix(name: str) -> str:
     """`patient12` of `patient12_003`: the name without the number at its end."""
-    return _COUNT.sub("", path.stem)
+    return _COUNT.sub("", _stem(name))
 
 
-def _word(path: PurePath) -> str:
+def _word(name: str) -> str:
     """`p12` of `p12_left_003`: what stands before the first separator."""
-    return _WORD.split(path.stem, maxsplit=1)[0]
+    return _WORD.split(_stem(name), maxsplit=1)[0]
 
 
-def _folder(path: PurePath) -> str:
-    return str(path.parent)
-
-
-GROUP_RULES: dict[str, Callable[[PurePath], str]] = {"prefix": _prefix, "word": _word, "folder": _folder}
+GROUP_RULES: dict[str, Callable[[str], str]] = {"prefix": _prefix, "word": _word, "folder": os.path.dirname}
 """Rule -> the group that an image's path has by it; empty where it has none."""
 
 
@@ -42,7 +42,7 @@ def group_of(name: str, rule: str) -> str:
     Raises:
         BadOption: for an unknown rule.
     """
-    return GROUP_RULES[one_of("--group", rule, GROUP_RULES)](PurePath(name))
+    return GROUP_RULES[one_of("--group", rule, GROUP_RULES)](name)
 
 
 def with_groups(samples: Sequence[Sample], rule: str) -> tuple[Sample, ...]:

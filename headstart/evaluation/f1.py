@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 
 from headstart.evaluation.records import Floats, Labels
 from headstart.metrics import Metric
-from headstart.metrics.intervals import Draws, combined, percentile, wilson_many
+from headstart.metrics.intervals import Draws, combined, parts, percentile
 from headstart.metrics.multilabel import f1_from_counts, mean_of_known
-
-_MOST = 2.0  # a wrong answer is counted in two classes: their F1 cannot vary together more than this
 
 
 def class_f1(right: Labels, given: Labels, support: Labels) -> tuple[Floats, Floats, Floats]:
@@ -19,15 +17,15 @@ def class_f1(right: Labels, given: Labels, support: Labels) -> tuple[Floats, Flo
     F1 is 2 J / (1 + J) of the share J of right answers among all images that have the class or were given it; J is a
     proportion and has Wilson's interval.
     """
-    low, high = wilson_many(right, given + support - right)
+    low, high = parts(right, given + support - right)
     return f1_from_counts(right, given, support), 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 def macro_f1(truth: Labels, chosen: Labels, classes: int, draws: Draws) -> Metric:
     """The mean F1 over the classes that occur or were answered, with its interval.
 
-    Of independent images: from the interval of each class, widened by how much the classes' F1 vary together, since a wrong
-    answer lowers two of them. Of groups: by a bootstrap over groups.
+    Of independent images: from the interval of each class, and how much their sum varies, since a wrong answer lowers two
+    of them. Of groups: by a bootstrap over groups.
     """
     hit = truth == chosen
     right = np.bincount(truth[hit], minlength=classes)
@@ -39,10 +37,9 @@ def macro_f1(truth: Labels, chosen: Labels, classes: int, draws: Draws) -> Metri
         ends = percentile(_grouped(truth, chosen, classes, draws.images))
         kind = "bootstrap"
     else:
-        f1 = np.nan_to_num(f1)
         weights = np.full(int(there.sum()), 1 / there.sum())
-        together = _together(truth, chosen, f1, given + support)
-        ends = combined(f1[there], low[there], high[there], weights, inflation=together)
+        varies = _variation(truth, chosen, np.nan_to_num(f1), (right, given, support))
+        ends = combined(f1[there], low[there], high[there], weights, inflation=varies)
         kind = "wilson"
     return Metric(
         value=value,
@@ -53,14 +50,23 @@ def macro_f1(truth: Labels, chosen: Labels, classes: int, draws: Draws) -> Metri
     )
 
 
-def _together(truth: Labels, chosen: Labels, f1: Floats, size: Labels) -> float:
-    """How much more the sum of the classes' F1 varies than one of independent numbers, from each image's influence on it."""
-    held = np.maximum(size, 1)
+def _variation(truth: Labels, chosen: Labels, f1: Floats, counts: tuple[Labels, Labels, Labels]) -> float:
+    """How much more (or less) the sum of the classes' F1 varies than one of independent proportions would.
+
+    Above: the variance of each image's influence on the sum, within the classes, whose sizes are fixed. Below: that of
+    independent proportions J, carried over to F1 (its derivative is 2 / (1 + J)^2). 1 where nothing is wrong.
+    """
+    right, given, support = counts
+    size = np.maximum(given + support, 1)
     hit = truth == chosen
-    own = np.where(hit, 2 - 2 * f1[truth], -f1[truth]) / held[truth]
-    other = np.where(hit, 0.0, -f1[chosen] / held[chosen])
-    apart = float((own**2 + other**2).sum())
-    return float(((own + other) ** 2).sum()) / apart if apart > 0 else _MOST
+    own = np.where(hit, 2 - 2 * f1[truth], -f1[truth]) / size[truth]
+    both = own + np.where(hit, 0.0, -f1[chosen] / size[chosen])
+    mean = np.bincount(truth, weights=both, minlength=len(f1)) / np.maximum(support, 1)
+    joint = float(((both - mean[truth]) ** 2).sum())
+    union = np.maximum(given + support - right, 1)
+    share = right / union
+    apart = float((4 / (1 + share) ** 4 * share * (1 - share) / union).sum())
+    return joint / apart if apart > 0 else 1.0
 
 
 def _grouped(truth: Labels, chosen: Labels, classes: int, images: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from headstart.evaluation.records import About, Answers, Floats, Labels, SplitSc
 from headstart.metrics import ClassScores, Metric, debiased_error, draw, mean_interval, wilson
 from headstart.metrics import classification as single
 from headstart.metrics import multilabel as multi
-from headstart.metrics.intervals import Draws, combined, grouped_proportion, percentile, wilson_many
+from headstart.metrics.intervals import Draws, combined, grouped_proportion, parts, percentile
 from headstart.metrics.selective import aurc, aurc_metric
 from headstart.tasks import TASKS
 
@@ -95,9 +95,7 @@ def _balanced(truth: Labels, right: Floats, classes: int, draws: Draws) -> Metri
     share = found[there] / support[there]
     value = float(share.mean())
     if draws.units is None:
-        low, high = combined(
-            share, *wilson_many(found[there], support[there]), np.full(len(share), 1 / len(share))
-        )
+        low, high = combined(share, *parts(found[there], support[there]), np.full(len(share), 1 / len(share)))
         return Metric(
             value=value,
             low=max(0.0, min(low, value)),

@@ -26,9 +26,11 @@ from headstart.compute import DepthClassifier, Depths, at_depths, trimmed
 from headstart.data.handed import Images, as_sources
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
+from headstart.metrics.conformal import COVERAGE, Conformal
+from headstart.metrics.novelty import Novelty
 from headstart.pixels import normalise
-from headstart.predict import Found, Prediction, predict, predict_places
-from headstart.tasks import TASKS, Classifier, Mirrored, Network, Places, unmirrored
+from headstart.predict import Found, Judged, Prediction, Trust, predict, predict_places
+from headstart.tasks import TASKS, Classifier, Mirrored, Network, Places, Watched, unmirrored
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
 
@@ -36,6 +38,7 @@ MANIFEST = "manifest.json"
 FOLDER = "bundle"
 """The bundle's place in a run folder."""
 
+_BANK = "novelty.bank"
 _PACKAGES = ("headstart", "torch", "timm", "torchvision", "numpy", "pillow", "safetensors")
 
 
@@ -54,6 +57,8 @@ class Manifest:
         weights: the pretrained checkpoint that the model started from, with its licence.
         method: name of the transfer method.
         depths: where in the network the head reads and what is cut off behind; None: the network's own pooled output.
+        conformal: what sets of classes are made from; None where there was nothing to make them from.
+        novelty: what an image is called unlike the training images by; None where there was nothing to learn it from.
         mirrored: whether each answer is the mean of the logits for the image and for its mirror image.
         metrics: test metrics, name -> value and interval, as in `evaluation.json`; empty until evaluated.
         versions: package -> version at the time of saving; filled in by `save_bundle` if empty.
@@ -74,6 +79,8 @@ class Manifest:
     threshold: float = 0.0
     depths: Depths | None = None
     mirrored: bool = False
+    conformal: Conformal | None = None
+    novelty: Novelty | None = None
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     machine: str = ""
@@ -90,11 +97,13 @@ class Bundle:
         manifest: the facts about it.
         model: the network in evaluation mode, on `device`.
         device: where it computes.
+        watched: the same network with the novelty score; None where there is none.
     """
 
     manifest: Manifest
     model: Network
     device: torch.device
+    watched: Watched | None = None
 
     @property
     def task(self) -> str:
@@ -126,6 +135,21 @@ class Bundle:
             calibrated = self.model(ready).float() / self.manifest.temperature
         out: NDArray[np.float32] = calibrated.cpu().numpy()
         return out
+
+    @property
+    def trust(self) -> Trust:
+        """What sets of classes and the novelty of an image are judged by."""
+        return Trust(self.manifest.conformal, self.manifest.novelty if self.watched is not None else None)
+
+    def judged(self, pixels: NDArray[np.uint8]) -> Judged:
+        """Calibrated logits (N, classes) of contract pixels, and novelty scores (N,) where there are any."""
+        if self.watched is None:
+            return self.logits(pixels), None
+        with torch.inference_mode():
+            images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+            ready = normalise(images.permute(0, 3, 1, 2), self.preprocess)
+            both = self.watched(ready.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        return both[:, :-1] / np.float32(self.manifest.temperature), both[:, -1]
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.floating[Any]]:
         """Calibrated probabilities (N, classes) in [0, 1] of contract pixels (N, height, width, 3)."""
@@ -168,19 +192,20 @@ class Bundle:
             raise BadInput(f"A model for {self.task} says nothing about places.", hint="Call predict().")
         return places
 
-    def predict(self, images: Images, *, top_k: int = 5) -> list[Prediction]:
+    def predict(self, images: Images, *, top_k: int = 5, coverage: float = COVERAGE) -> list[Prediction]:
         """One prediction for each image, in order; an image that cannot be read gets one with the reason.
 
         Args:
             images: paths, PIL images, or 8-bit arrays (H, W), (H, W, 3) or (H, W, 4), of any sizes.
             top_k: how many classes to list for each image.
+            coverage: how often the set of classes should hold the true one.
 
         Raises:
             BadInput: for a single image instead of several, arrays that are not 8-bit, and other types.
         """
         if TASKS[self.task].places is not None:
             raise BadInput(f"A model for {self.task} answers with places.", hint="Call places().")
-        return list(predict(self, _as_samples(images), top_k=top_k))
+        return list(predict(self, _as_samples(images), top_k=top_k, coverage=coverage))
 
 
 def _as_samples(images: Images) -> list[Sample]:
@@ -210,11 +235,19 @@ def machine() -> str:
     return ", ".join(parts)
 
 
-def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
+def save_bundle(
+    folder: Path, model: Network, manifest: Manifest, *, bank: NDArray[np.float32] | None = None
+) -> Manifest:
     """The completed manifest. At every moment the folder holds a whole bundle, the old or the new.
 
     The tensors' file is named after its content, so writing it disturbs no older one; replacing the manifest,
     in one step, makes the new bundle the current one; only then are older tensors removed.
+
+    Args:
+        folder: of the bundle.
+        model: to save.
+        manifest: the facts about it, as far as they are known.
+        bank: features (M, width) of training images, each of length one, that `manifest.novelty` measures distances to.
 
     Raises:
         BadInput: when the folder cannot be written to, or the model's head does not fit the manifest.
@@ -233,6 +266,10 @@ def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
     }
+    if bank is not None:
+        tensors[_BANK] = torch.from_numpy(
+            bank
+        ).half()  # three digits of a direction: a gap of 1e-4 in a distance
     content = tensors_to_bytes(tensors)
     digest = sha256_bytes(content)
     complete = replace(
@@ -251,15 +288,16 @@ def save_bundle(folder: Path, model: Network, manifest: Manifest) -> Manifest:
         with atomic(folder / complete.file) as temporary:
             temporary.write_bytes(content)
     records.save(folder / MANIFEST, complete)
-    left = [
-        *folder.glob("model-*.safetensors"),
-        *folder.glob(".model-*.tmp"),
-        *folder.glob(f".{MANIFEST}.*.tmp"),
-    ]
-    for stale in left:  # of older bundles, and of saves that were killed
-        if stale.name != complete.file:
-            stale.unlink(missing_ok=True)
+    _tidy(folder, kept=complete.file)
     return complete
+
+
+def _tidy(folder: Path, *, kept: str) -> None:
+    """Remove what older bundles, and saves that were killed, have left."""
+    for pattern in ("model-*.safetensors", ".model-*.tmp", f".{MANIFEST}.*.tmp"):
+        for stale in folder.glob(pattern):
+            if stale.name != kept:
+                stale.unlink(missing_ok=True)
 
 
 def _holds(file: Path, digest: str) -> bool:
@@ -280,10 +318,14 @@ def open_bundle(path: str | Path) -> Bundle:
             f"{folder / MANIFEST} was edited: it has no classes or a temperature <= 0.", hint=_again(folder)
         )
     tensors = _read_tensors(folder, manifest)
+    bank = tensors.pop(_BANK, None)
     model = _rebuild(folder, manifest, tensors)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Bundle(manifest=manifest, model=model, device=device)
+    watched = None
+    if manifest.novelty is not None and bank is not None:
+        watched = Watched(model, bank.to(device), manifest.novelty, manifest.temperature).eval()
+    return Bundle(manifest=manifest, model=model, device=device, watched=watched)
 
 
 def find_bundle(path: str | Path) -> Path:

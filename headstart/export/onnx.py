@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ from headstart.tasks import TASKS
 
 OPSET = 18
 IR_VERSION = 10  # read by ONNX Runtime >= 1.20, the oldest we ask for
-INPUT, OUTPUT = "images", "probabilities"
+INPUT, OUTPUT, NOVELTY = "images", "probabilities", "ood"
 
 _LIMIT = 2 << 30  # a protocol buffer cannot be larger
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -40,23 +41,32 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class _Answer(nn.Module):
-    """Calibrated probabilities (N, classes) of window pixels (N, 3, height, width) in [0, 255]."""
+    """Calibrated probabilities (N, classes) of window pixels (N, 3, height, width) in [0, 255].
+
+    Where the bundle has a novelty score, also that score less its threshold (N,).
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        self.model = copy.deepcopy(bundle.model).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        novelty = bundle.manifest.novelty
+        self.watched, self.threshold = bundle.watched is not None, novelty.threshold if novelty else 0.0
+        network = bundle.watched or bundle.model
+        self.model = copy.deepcopy(network).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.preprocess = bundle.preprocess
         self.temperature = bundle.manifest.temperature
         self.activation = _ACTIVATIONS[TASKS[bundle.task].activation]
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits = self.model(normalise(pixels, self.preprocess)) / self.temperature
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        found = self.model(normalise(pixels, self.preprocess))
+        logits = (found[:, :-1] if self.watched else found) / self.temperature
         out: Tensor = self.activation(logits)
-        return out
+        return (out, found[:, -1] - self.threshold) if self.watched else out
 
 
 def write(bundle: Bundle, path: Path) -> None:
-    """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `probabilities` (N, classes).
+    """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `probabilities` (N, classes), and `ood` (N,).
+
+    `ood` is there where the bundle has a novelty score: above zero the image is unlike anything it was trained on.
 
     N, H and W may differ from call to call. Resize, crop, scaling, normalisation, network, temperature and
     activation are inside, and so is the mirror image where the bundle's answers are averaged over it. The metadata
@@ -68,7 +78,11 @@ def write(bundle: Bundle, path: Path) -> None:
     """
     model = compose.merge_models(
         _resize_model(bundle.preprocess),
-        network_model(bundle, _Answer(bundle), outputs=[OUTPUT]),
+        network_model(
+            bundle,
+            _Answer(bundle),
+            outputs=[OUTPUT, NOVELTY] if bundle.watched is not None else [OUTPUT],
+        ),
         io_map=[("window", "pixels")],
         name="headstart",
         producer_name="headstart",
@@ -90,12 +104,27 @@ def open_runner(path: Path) -> Runner:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (probabilities,) = session.run([OUTPUT], {INPUT: images})
-        out: NDArray[np.float32] = probabilities
-        return out
+    return _File(session)
 
-    return run
+
+class _File:
+    """An opened file: probabilities, and what it says of novelty."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.watched = NOVELTY in {output.name for output in session.get_outputs()}
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Calibrated probabilities (N, classes)."""
+        (out,) = self._session.run([OUTPUT], {INPUT: images})
+        return np.asarray(out, np.float32)
+
+    def novelty(self, images: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """The novelty score less its threshold (N,); None where the file has none."""
+        if not self.watched:
+            return None
+        (out,) = self._session.run([NOVELTY], {INPUT: images})
+        return np.asarray(out, np.float32)
 
 
 def _resize_model(preprocess: Preprocess) -> onnx.ModelProto:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from headstart.tasks import TASKS
 
 LEAST_AGREEMENT = 0.995
 GREATEST_GAP = 0.02
+GREATEST_NOVELTY_GAP = 0.5  # standard deviations over images like the training images
 
 _BATCH = 8  # images of one size that go through the exported file together
 _BATCH_PIXELS = 8_000_000  # and no more pixels than this, so that memory stays bounded
@@ -44,12 +45,29 @@ def check(bundle: Bundle, runner: Runner, samples: Sequence[Sample]) -> Parity:
         raise BadInput(
             "There is no image to check the exported file on.", hint="Give the validation images of the run."
         )
-    ours, theirs = [], []
+    ours, theirs, novelty = [], [], []
     for images in _same_size(track(samples, label="comparing answers")):
         windows = np.stack([contract_pixels(Image.fromarray(pixels), bundle.preprocess) for pixels in images])
         ours.append(bundle.probabilities(windows))
         theirs.append(runner(np.stack(images)))
-    return _compare(bundle.task, np.concatenate(ours), np.concatenate(theirs))
+        if (gap := _novelty_gap(bundle, runner, windows, np.stack(images))) is not None:
+            novelty.append(gap)
+    found = _compare(bundle.task, np.concatenate(ours), np.concatenate(theirs))
+    if not novelty:
+        return found
+    return replace(
+        found, novelty_gap=max(novelty), passed=found.passed and bool(max(novelty) <= GREATEST_NOVELTY_GAP)
+    )
+
+
+def _novelty_gap(bundle: Bundle, runner: Runner, windows: Pixels, images: Pixels) -> float | None:
+    """Largest difference of the novelty scores of these images; None where one side has none."""
+    judge = getattr(runner, "novelty", None)  # a format need not carry it
+    theirs = None if judge is None else judge(images)
+    scores, novelty = bundle.judged(windows)[1], bundle.manifest.novelty
+    if theirs is None or scores is None or novelty is None:
+        return None
+    return float(np.abs(scores.astype(np.float64) - novelty.threshold - theirs).max())
 
 
 def export(run: Path, format: str, *, out: Path | None = None, samples: Sequence[Sample]) -> Exported:

@@ -29,7 +29,7 @@ from headstart.pixels import contract_pixels, normalise
 from headstart.tasks import fcos
 
 BOXES, SCORES, LABELS, IMAGE, MASKS = "boxes", "scores", "labels", "image", "masks"
-"""Outputs: (K, 4) left, top, right, bottom; (K,); (K,) class indices; (K,) which image of the batch; (N, H, W) class indices."""
+"""Outputs: (K, 4) left, top, right, bottom; (K,); (K,) class indices; (K,) which image of the batch; (N, H, W) indices."""
 
 LEAST_AGREEMENT, GREATEST_GAP = 0.995, 0.02
 SURE, SAME = 0.3, 0.95
@@ -70,10 +70,10 @@ def _plain(bundle: Bundle) -> nn.Module:
 
 
 def write(bundle: Bundle, path: Path) -> None:
-    """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `boxes`, `scores`, `labels` and `image`, or to `masks`.
+    """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `boxes`, `scores`, `labels`, `image`, or to `masks`.
 
     Letterbox, normalisation, network, decoding and non-maximum suppression are inside; N, H and W may differ from call to
-    call. Boxes come with a score of 0.05 or more; the metadata hold the score (`threshold`) from which they are worth showing.
+    call. Boxes come with a score of 0.05 or more; the metadata hold the score (`threshold`) from which they are worth it.
 
     Raises:
         BadPlan: when the network cannot be written.

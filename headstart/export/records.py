@@ -52,6 +52,8 @@ class Parity:
         mean_gap: mean absolute difference over images and classes.
         least_agreement: the export fails below it.
         greatest_gap: the export fails above it.
+        novelty_gap: largest absolute difference of the novelty score, in its standard deviations over images like the
+            training images; None where there is none, or the format does not carry it.
         passed: whether it is good enough to be handed out.
     """
 
@@ -62,6 +64,7 @@ class Parity:
     least_agreement: float
     greatest_gap: float
     passed: bool
+    novelty_gap: float | None = None
 
 
 @record

@@ -208,9 +208,9 @@ class Solver:
             part = self.rows.matrix[start : start + _ROWS]
             logits = torch.addmm(shift, part, matrix).view(len(part), count, classes)
             share = self.problem.share[start : start + _ROWS]
-            losses, slopes = self._pointwise(logits, self.problem.truth[start : start + _ROWS])
+            losses, slopes = self._pointwise(logits, self.problem.truth[start : start + _ROWS], share)
             loss += (losses * share).sum(0, dtype=torch.float64)
-            weighted = (slopes * share[:, :, None]).view(len(part), -1)
+            weighted = slopes.view(len(part), -1)
             slope.addmm_(part.T, weighted)
             bias_slope += weighted.sum(0)
         slope -= torch.outer(self.rows.centre, bias_slope)
@@ -218,21 +218,25 @@ class Solver:
             slope = self.rows.basis.T @ slope
         return loss, slope.view(-1, count, classes).transpose(0, 1), bias_slope.view(count, classes)
 
-    def _pointwise(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss (n, blocks) and slope by the logits (n, blocks, classes)."""
+    def _pointwise(self, logits: Tensor, truth: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (n, blocks), and its slope by the logits (n, blocks, classes) times the share; the logits are used up."""
         if self.problem.single:
-            logs = torch.log_softmax(logits, 2)
             place = truth[:, None, None].expand(-1, logits.shape[1], 1)
-            slopes = logs.exp()
-            slopes.scatter_add_(2, place, torch.full(place.shape, -1.0))
-            return -logs.gather(2, place)[:, :, 0], slopes
+            rates = logits.sub_(logits.amax(2, keepdim=True))
+            own = rates.gather(2, place)[:, :, 0]
+            total = rates.exp_().sum(
+                2
+            )  # the one exponential: it takes as long as the products with few columns
+            slopes = rates.mul_((share / total)[:, :, None])
+            slopes.scatter_add_(2, place, -share[:, :, None])
+            return total.log() - own, slopes
         wanted = truth.float()[:, None, :].expand_as(logits)
         losses = F.binary_cross_entropy_with_logits(
             logits, wanted, pos_weight=self.problem.positive, reduction="none"
         )
         rate = torch.sigmoid(logits)
         up = wanted if self.problem.positive is None else wanted * self.problem.positive
-        return losses.sum(2), rate * (1 - wanted) - up * (1 - rate)
+        return losses.sum(2), (rate * (1 - wanted) - up * (1 - rate)) * share[:, :, None]
 
     def _to_columns(self, weight: Tensor) -> Tensor:
         """(columns, blocks x classes) of weights (blocks, r, classes) in the solver's coordinates."""

@@ -22,6 +22,7 @@ Logits = NDArray[np.float64]
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(-3, 2.6, 0.5))
 """Values of scikit-learn's C (inverse strength) on features scaled to unit variance on average, strongest pull first."""
 
+_SURE = 2.0  # standard errors by which the loss must have risen
 _FEW, _REPEATS = 1000, 3  # below this many images, cross-validation is repeated with other folds
 
 
@@ -92,7 +93,7 @@ class Path:
 def walk(
     problem: Problem, *, strengths: Sequence[float], count: int, seed: int, repeats: int | None = None
 ) -> Path:
-    """The regularisation path, from strong to weak, walked until the loss has turned upwards.
+    """The regularisation path, from strong to weak, walked until the loss has turned upwards: surely, or twice.
 
     On few images one division into folds is a game of chance, so several are averaged. All folds of all divisions and the
     fit on all rows are solved together, each strength from the solution of the one before. An image's views are seen or
@@ -116,7 +117,7 @@ def walk(
     told = np.concatenate([problem.targets] * copies)
     joined = blocks(told, np.tile(seen, (copies, 1)), problem.classes, weights=problem.weights, copies=copies)
     solver = Solver(prepare(problem.features), joined)
-    found = Path((), (), (), (), ())
+    found, lowest = Path((), (), (), (), ()), None
     for strength in track(strengths, label="choosing the strength"):
         *parts, head = solver.solve(strength)
         logits = np.zeros((repeats, len(problem.targets), problem.classes))
@@ -125,9 +126,17 @@ def walk(
             logits[turn, rows] = part(problem.features[rows])
         losses = np.mean([row_losses(one, problem.targets) for one in logits], axis=0)
         found = _longer(found, strength, losses, head, logits[0])
-        if len(found.losses) >= 3 and min(found.losses) < min(found.losses[-2:]):
+        if lowest is None or losses.mean() < lowest.mean():
+            lowest = losses
+        elif _surely_above(losses, lowest) or min(found.losses) < min(found.losses[-2:]):
             break
     return found
+
+
+def _surely_above(losses: Logits, lowest: Logits) -> bool:
+    """Whether the mean of paired losses (N,) is higher by more than chance explains: still weaker pulls cost the most."""
+    risen = losses - lowest
+    return bool(risen.mean() > _SURE * risen.std() / np.sqrt(len(risen)))
 
 
 def _longer(path: Path, strength: float, losses: Logits, head: LinearHead, logits: Logits) -> Path:

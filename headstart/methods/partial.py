@@ -77,7 +77,7 @@ def tuned_stages(evidence: Evidence | None, backbone: Backbone) -> tuple[int, st
             best = probe
     count = min(max(len(names) - 1 - names.index(best.name), least), max(most, 1))
     last = probes[-1]
-    grows = f"features get better up to {best.name} ({best.accuracy:.1%})"
+    grows = f"features gain up to {best.name} ({best.accuracy:.1%})"
     if best.name == last.name:
         return count, f"{grows}, the last: only what is most bound to the source's classes is tuned"
     return count, f"{grows} and no further ({last.accuracy:.1%} at {last.name}): what lies behind is tuned"

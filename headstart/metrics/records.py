@@ -13,7 +13,8 @@ class Metric:
         value: the point estimate.
         low: lower end of the interval, <= value.
         high: upper end, >= value.
-        interval: how it was made: `wilson` (also for sums of several proportions) or `bootstrap`.
+        interval: how it was made: `wilson` (also for sums of several proportions), `bootstrap`, or `influence` (of each
+            image on the number).
         n: how many images (for per-class numbers: how many of that class) it rests on.
     """
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.metrics.intervals import combined, wilson, wilson_many
+from headstart.metrics.intervals import Z95, wilson
 from headstart.metrics.records import Metric, RiskPoint
 
 Floats = NDArray[np.floating]
 
 _POINTS = 20
-_BLOCKS, _PER_BLOCK = 5, 10  # blocks of equally sure answers for the interval, and images of each at least
 
 
 def risk_curve(confidence: Floats, right: Floats) -> tuple[RiskPoint, ...]:
@@ -42,26 +41,24 @@ def aurc(confidence: Floats, right: Floats) -> float:
 
 
 def aurc_metric(confidence: Floats, right: Floats) -> Metric:
-    """`aurc` with its interval: Wilson's of each block of equally sure answers, added up as variances do."""
-    n = len(confidence)
-    weights, wrong = _weights(confidence), 1 - right
-    blocks = int(np.clip(n // _PER_BLOCK, 1, _BLOCKS))
-    place = np.empty(n, np.int64)
-    place[np.argsort(-confidence, kind="stable")] = np.arange(n) * blocks // max(1, n)
-    size = np.bincount(place, minlength=blocks)
-    errors = np.bincount(place, weights=wrong, minlength=blocks)
-    low, high = wilson_many(errors, size)
-    share, mass = errors / np.maximum(size, 1), np.bincount(place, weights=weights, minlength=blocks)
-    value = float((weights * wrong).sum())
-    below, above = combined(share, low, high, mass)
-    moved = value - float((mass * share).sum())  # inside a block the order matters too
-    return Metric(
-        value=value,
-        low=float(np.clip(below + moved, 0.0, value)),
-        high=float(np.clip(above + moved, value, 1.0)),
-        interval="wilson",
-        n=n,
-    )
+    """`aurc` with its interval: from each image's influence on the area, on a logarithmic scale, since areas are skewed.
+
+    Where nothing is wrong, the upper end is Wilson's for the share of wrong answers, which the area cannot exceed then.
+
+    Source: Hampel 1974, the influence curve and its role in robust estimation (standard errors from influences).
+    """
+    n, value = len(confidence), aurc(confidence, right)
+    if value == 0 or n < 2:
+        low, high = 0.0, max(value, wilson(0, n)[1])
+        return Metric(value=value, low=low, high=high, interval="wilson", n=n)
+    wrong = 1 - right[np.argsort(-confidence, kind="stable")]
+    rank = np.arange(1, n + 1)
+    risk = np.cumsum(wrong) / rank
+    later, missed = (np.cumsum(part[::-1])[::-1] for part in (1 / rank, risk / rank))
+    influence = risk - risk.mean() + wrong * later - missed
+    error = float(np.sqrt((influence**2).sum() / (n * (n - 1))))
+    factor = float(np.exp(min(50.0, Z95 * error / value)))
+    return Metric(value=value, low=value / factor, high=min(1.0, value * factor), interval="influence", n=n)
 
 
 def _weights(confidence: Floats) -> NDArray[np.float64]:

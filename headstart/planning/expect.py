@@ -16,13 +16,21 @@ _Z90 = 1.6448536269514722  # the normal distribution's 95 % quantile: intervals 
 
 # The textbook's table as numbers: the share of the probe's errors that tuning the whole network removes, with 100 images
 # and what each tenfold adds. A prior: bench/regret.py compares it with what was reached. One standard deviation about it:
-SHARES = {"close": (0.0, 0.15), "moderate": (0.1, 0.2), "far": (0.2, 0.2), "unknown": (0.1, 0.2)}
+SHARES = {"close": (0.0, 0.15), "moderate": (0.05, 0.2), "far": (0.1, 0.2), "unknown": (0.05, 0.2)}
 _SHARE_SPREAD = 0.2
 _MOST_SHARE = 0.75
 
 _PROBE_SPREAD = (
     0.012  # between the quick probe of the evidence and the fitted one, beside what the images leave open
 )
+_FOLD = 0.8  # share of the probed images that a cross-validated head has learnt from
+_USUAL_RATE = 0.25  # errors fall as n ** -rate where there were too few images for a learning curve
+
+# Standard deviations of the true differences of depths, and of input sizes, from the network's own. A measured one is drawn
+# to what is usual, the more the larger its error is: the best of many is else expected to be what it was by luck.
+_DEPTH_DIFFERENCE, _SIZE_DIFFERENCE = 0.06, 0.02
+_DEPTHS_AGREE = 0.5  # share of the output's loss at another size that earlier depths show too
+_PIXELS_LOST = 0.02  # accuracy that a size usually loses which does not show every pixel of the images
 _EPOCHS = 4.0  # passes after which tuning has reached 1 - 1/e of what it will reach
 _SCRATCH_EPOCHS = 30.0  # the same from scratch: about 90 passes are usual
 _SCRATCH_FROM, _SCRATCH_EQUAL = (
@@ -30,7 +38,10 @@ _SCRATCH_FROM, _SCRATCH_EQUAL = (
     100_000,
 )  # images from which training from scratch gains, and catches up (He 2019)
 _HEAD = 0.002  # seconds an image to find a closed-form head
-_START = 2.0  # seconds to start a rung
+_SEARCH = 0.012  # the same to search for depths, which looks at so many images at most:
+_SEARCHED = 1000
+_START = 0.15  # seconds to start a rung
+_PATIENT = 0.8  # share of the planned passes that are made: patience ends the others early
 
 
 @dataclass(frozen=True)
@@ -65,10 +76,40 @@ class Setting:
             return 1.0
         return seconds[self.size] / seconds[self.native]
 
+    def size_loss(self, *, trust: float = 1.0) -> float:
+        """Accuracy to lose at this input size against that of the pretraining (negative: to gain); measured, and usual.
+
+        Args:
+            trust: share of what was measured, on the network's own output, that holds for the features in question.
+        """
+        found = next((probe for probe in self.evidence.sizes if probe.size == self.size), None)
+        if found is None or self.size == self.native:
+            return 0.0
+        usual = 0.0 if self.shows_all else _PIXELS_LOST
+        measured = drawn(found.loss, found.loss_error, usual, spread=_SIZE_DIFFERENCE)
+        return usual + trust * (measured - usual)
+
     @property
-    def size_loss(self) -> float:
-        """Accuracy that the probe loses at this input size against the size of the pretraining (negative: it gains)."""
-        return next((probe.loss for probe in self.evidence.sizes if probe.size == self.size), 0.0)
+    def shows_all(self) -> bool:
+        """Whether this input size shows every pixel that the typical image has."""
+        sizes = self.facts.size_quantiles
+        return self.size >= (sizes[len(sizes) // 2] if sizes else 0.0)
+
+    def errors_left(self, images: int) -> float:
+        """Share of a cross-validated probe's errors that is left when a head learns from that many images, in [0, 1]."""
+        before, curve = _FOLD * self.evidence.images, self.evidence.curve
+        if images <= before:
+            return 1.0
+        if curve is None:
+            return float((before / images) ** _USUAL_RATE)
+        then, now = (1 - curve.limit + curve.scale * n**-curve.rate for n in (images, before))
+        return float(min(max(then / max(now, 1e-6), 0.0), 1.0))
+
+    @property
+    def n_head(self) -> int:
+        """Images that a closed-form head learns from at its end: those for validation too, if they were taken out here."""
+        val = self.facts.splits.get("val")
+        return self.facts.n_train + (val.n if val is not None and val.made else 0)
 
 
 def output_probe(evidence: Evidence) -> DepthProbe:
@@ -79,6 +120,16 @@ def output_probe(evidence: Evidence) -> DepthProbe:
 def best_probe(evidence: Evidence) -> DepthProbe:
     """The most accurate probe of all depths; of equals the first."""
     return max(evidence.depths, key=lambda probe: probe.accuracy)
+
+
+def drawn(measured: float, error: float, usual: float, *, spread: float) -> float:
+    """A measured difference, drawn to what is usual: its posterior mean if true ones are normal about that.
+
+    >>> drawn(0.1, 0.0, 0.0, spread=0.06), round(drawn(0.1, 0.06, 0.0, spread=0.06), 3)
+    (0.1, 0.05)
+    """
+    trust = spread**2 / (spread**2 + error**2)
+    return usual + trust * (measured - usual)
 
 
 def expect(method: Method, params: dict[str, Any], setting: Setting) -> Expected:
@@ -101,44 +152,57 @@ Prediction = tuple[float, float, tuple[str, ...]]
 
 
 def _from_output(_method: Method, _params: dict[str, Any], setting: Setting) -> Prediction:
-    return _from_probe(output_probe(setting.evidence), setting)
+    probe = output_probe(setting.evidence)
+    return _from_probe(probe, probe.accuracy, setting, images=setting.n_head)
 
 
 def _from_depths(_method: Method, _params: dict[str, Any], setting: Setting) -> Prediction:
-    value, spread, because = _from_probe(best_probe(setting.evidence), setting)
-    tried = f"the best of {len(setting.evidence.depths)} depths that were tried"
-    return value, math.hypot(spread, best_probe(setting.evidence).error), (*because, tried)
+    return _at_depths(setting, images=setting.n_head)
 
 
-def _from_probe(probe: DepthProbe, setting: Setting) -> Prediction:
+def _at_depths(setting: Setting, *, images: int) -> Prediction:
+    probe, output = best_probe(setting.evidence), output_probe(setting.evidence)
+    error = math.hypot(probe.error, output.error) / math.sqrt(2)  # the same images: the errors go together
+    gain = drawn(probe.accuracy - output.accuracy, error, 0.0, spread=_DEPTH_DIFFERENCE)
+    value, spread, because = _from_probe(probe, output.accuracy + gain, setting, images=images)
+    told_best = (
+        f"the best of {len(setting.evidence.depths)} depths that were tried, by {_points(gain)} to be trusted"
+    )
+    return value, math.hypot(spread, probe.error), (*because, told_best)
+
+
+def _from_probe(probe: DepthProbe, accuracy: float, setting: Setting, *, images: int) -> Prediction:
+    """What a head on these features is expected to reach that learns from so many images.
+
+    Args:
+        probe: that was measured.
+        accuracy: of it to go by.
+        setting: what predictions are made for.
+        images: to learn from.
+    """
     known = f"{setting.evidence.images} training images it had not seen"
     because = [
         f"a probe on {place_words(probe.name)} is right on {told(probe.accuracy, probe.error)} of {known}"
     ]
-    value = probe.accuracy - setting.size_loss
-    if setting.size_loss:
+    loss = setting.size_loss(
+        trust=1.0 if probe.name == output_probe(setting.evidence).name else _DEPTHS_AGREE
+    )
+    if loss:
         because.append(
-            f"at {setting.size} pixels instead of {setting.native} it loses {_points(setting.size_loss)}"
+            f"at {setting.size} pixels instead of {setting.native} {_points(abs(loss))} {'fewer' if loss > 0 else 'more'} "
+            "are expected"
         )
-    grown = _growth(setting)
+    value = min(accuracy - loss, 1.0)
+    grown = (1 - value) * (1 - setting.errors_left(images))
     if grown > 0:
-        because.append(
-            f"with all {setting.facts.n_train} training images the learning curve adds {_points(grown)}"
-        )
+        because.append(f"with all {images} images to learn from the learning curve adds {_points(grown)}")
     return value + grown, math.hypot(probe.error, _PROBE_SPREAD, grown / 2), tuple(because)
 
 
-def _growth(setting: Setting) -> float:
-    """What the learning curve adds from the images that were probed to all training images."""
-    curve, seen, n = setting.evidence.curve, setting.evidence.images, setting.facts.n_train
-    if curve is None or n <= seen:
-        return 0.0
-    return max(0.0, float(curve.scale * (seen**-curve.rate - n**-curve.rate)))
-
-
 def _from_tuning(method: Method, params: dict[str, Any], setting: Setting) -> Prediction:
-    base, spread, because = _from_output(method, params, setting)
-    best, _, best_because = _from_depths(method, params, setting)
+    probe, n = output_probe(setting.evidence), setting.facts.n_train
+    base, spread, because = _from_probe(probe, probe.accuracy, setting, images=n)
+    best, _, best_because = _at_depths(setting, images=n)
     base = min(base, 1.0)
     share = tuning_share(setting) * method.reach
     epochs = params.get("epochs")
@@ -149,10 +213,10 @@ def _from_tuning(method: Method, params: dict[str, Any], setting: Setting) -> Pr
         f"distance {_distance(setting)}" + (f", {epochs} passes" if epochs else "")
     )
     because = (*because, told_share)
-    if (
-        best * done > value and method.reach > 0.5
-    ):  # tuned late layers can become what the better depth already is
-        value, because = best * done, (*because, *best_because)
+    # Tuned late layers can become what a better depth is already: not with 100 images, and with 1,000 wholly.
+    learnt = done * min(max(math.log10(max(n, 1) / 100), 0.0), 1.0)
+    if base + learnt * (best - base) > value and method.reach > 0.5:
+        value, because = base + learnt * (best - base), (*because, *best_because)
     return value, math.hypot(spread, _SHARE_SPREAD * (1 - base)), because
 
 
@@ -192,29 +256,49 @@ _MODELS = {
 }
 
 
-def seconds(method: Method, params: dict[str, Any], setting: Setting) -> float | None:
+def seconds(
+    method: Method, params: dict[str, Any], setting: Setting, *, longest: bool = False
+) -> float | None:
     """How long the method is expected to take on this machine; None where nothing was timed.
 
     Features that the evidence has computed already cost nothing more.
+
+    Args:
+        method: a row of `METHODS`.
+        params: its parameters.
+        setting: what the prediction is made for.
+        longest: whether all passes are made, instead of as many as patience usually leaves.
     """
     cost = setting.evidence.cost
     if cost is None:
         return None
     n = setting.facts.n_train
     n_val = setting.facts.splits["val"].n if "val" in setting.facts.splits else 0
-    slow, views = setting.slowness, int(params.get("views", 1))
-    known = min(n, setting.evidence.images) if setting.size == setting.native else 0
-    once = (n + n_val - known) * cost.forward * slow + n * _HEAD  # the probe, which tuning starts from too
+    forward, views = cost.forward * setting.slowness, int(params.get("views", 1))
+    once = (
+        _START + (n + n_val - _known(method, setting)) * forward + n * _HEAD
+    )  # tuning starts from the probe too
     if method.solver == "features":
-        return _START + once + (views - 1) * n * cost.forward * slow + (views - 1) * n * _HEAD
+        search = _SEARCH * min(n, _SEARCHED) if method.expects == "depths" else 0.0
+        return once + search + (views - 1) * n * (forward + _HEAD)
     epochs = int(params.get("epochs", 1))
+    passes = epochs if longest or epochs <= int(params.get("patience", epochs)) else _PATIENT * epochs
     # The frozen part runs once for each view, and never again for validation; a forward pass is a third of a step.
     if method.step == "partial_step":
         tuned = cost.stages[-int(params.get("unfreeze", 2)) :]
-        step = (sum(tuned) if tuned else cost.partial_step) * slow
-        prefix = (min(views, epochs) * n + n_val) * cost.forward * slow
-        return _START + once + prefix + epochs * (n + n_val / 3) * step
-    return _START + once + epochs * (n * (cost.step * slow + cost.read) + n_val * cost.forward * slow)
+        step = (sum(tuned) if tuned else cost.partial_step) * setting.slowness
+        prefix = (min(views, epochs) * n + n_val) * forward
+        return once + prefix + passes * (n + n_val / 3) * step
+    return once + passes * (n * (cost.step * setting.slowness + cost.read) + n_val * forward)
+
+
+def _known(method: Method, setting: Setting) -> int:
+    """Training images whose features the measuring left: all depths at the size of the pretraining, the output at others."""
+    n, evidence = setting.facts.n_train, setting.evidence
+    if setting.size == setting.native:
+        return min(n, evidence.images)
+    there = next((probe.images for probe in evidence.sizes if probe.size == setting.size), 0)
+    return 0 if method.expects == "depths" else min(n, there)
 
 
 def place_words(name: str) -> str:

@@ -69,7 +69,7 @@ def _told_depths(output: DepthProbe, best: DepthProbe) -> list[str]:
         f"a simple classifier on the last layer is right on {told(output.accuracy, output.error)}",
     ]
     if best.name == output.name:
-        out.append("no other depth is better than the last layer")
+        out.append("no other depth sees more than the last layer")
     else:
         gain = 100 * (best.accuracy - output.accuracy)
         out.append(

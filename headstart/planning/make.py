@@ -149,7 +149,7 @@ def _why_rung(name: str, asked: str) -> str:
     if asked != "auto":
         return "asked for"
     if METHODS[name].solver == "features":
-        return "seconds: one pass over the images; the floor that every costlier method must beat"
+        return "seconds: one pass over the images; the floor for every costlier method"
     return "minutes: may adapt early layers too; kept only if the validation images say so"
 
 

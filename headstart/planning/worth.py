@@ -14,6 +14,9 @@ LEAST_CHANCE = 0.25
 PRICES = {"accuracy": 0.0005, "speed": 0.01, "size": 0.0005}
 """Preference -> accuracy that a minute of waiting must bring: a twentieth of a point, or one point for the impatient."""
 
+CHEAP = 20.0
+"""Seconds that are not asked about: to try what takes so long is surer than to foretell what it would bring."""
+
 _NORMAL = NormalDist()
 
 
@@ -57,6 +60,8 @@ def not_worth(
         seconds: that the rung is expected to take; None where nothing was timed.
         prefer: of `PREFERENCES`.
     """
+    if seconds is not None and seconds <= CHEAP and gain >= 0 and prefer != "speed":
+        return ""
     if gain <= 0:
         return "no gain is expected"
     points = f"the expected gain of {100 * gain:.1f} points"

@@ -14,6 +14,7 @@ from headstart._core.errors import BadInput, BadOption, BadWeights
 from headstart._core.log import say
 from headstart.compute import Stopped
 from headstart.data.records import Dataset
+from headstart.metrics.claims import alone_at_the_top
 from headstart.ranking.candidates import Field, arch_for, candidates
 from headstart.ranking.judge import Verdict, judge
 from headstart.ranking.measure import Sampled, latency, measure, sample
@@ -206,13 +207,14 @@ def _choose(rows: Sequence[Ranked], prefer: str, n: int) -> tuple[str, str]:
     if prefer == "size":
         chosen = min(tied, key=lambda row: row.parameters)
     head = f"The first of {len(rows)} is" if chosen is first else f"As good as the first, {first.weights}, is"
-    said = (
-        f"{head} {chosen.weights}: {chosen.expected:.1%} expected ({chosen.low:.1%} to {chosen.high:.1%}), "
-        f"the best with probability {chosen.best:.0%}."
-    )
+    if len(rows) == 1:
+        head = "The only one that was measured is"
+    said = f"{head} {chosen.weights}: {chosen.expected:.1%} expected ({chosen.low:.1%} to {chosen.high:.1%})"
+    said += f", the best with probability {chosen.best:.0%}." if len(rows) > 1 else "."
     others = [row for row in rows if row.tied and row is not chosen]
     if not others:
-        return chosen.weights, f"{said} It is shown to be better than every other." if len(rows) > 1 else said
+        shown = f" {alone_at_the_top(len(tied))}" if len(rows) > 1 else ""
+        return chosen.weights, said + shown
     names = ", ".join(row.weights for row in others)
     said += f" A tie with {names}: {n} images cannot tell them apart."
     quick = min(tied, key=lambda row: row.latency)

@@ -52,7 +52,7 @@ def _counts(found: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("duplicates with different labels", number(len(found.get("conflicts") or []))))
     if found.get("checked"):
         doubtful = len(found.get("suspects") or [])
-        rows.append(("labels that look wrong", f"{doubtful} of {number(found['checked'])}"))
+        rows.append(("labels worth a look", f"{doubtful} of {number(found['checked'])}"))
     return rows
 
 

@@ -30,7 +30,7 @@ from headstart.reporting.wording import (
 
 MANY = 30  # classes; above it whole tables stop being readable
 _TITLE_NAMES = 45  # characters of class names that a headline can carry
-_INTERVALS = {"wilson": "Wilson", "bootstrap": "bootstrap"}
+_INTERVALS = {"wilson": "Wilson", "bootstrap": "bootstrap", "influence": "influence"}
 
 
 _HEADLINES = {
@@ -127,6 +127,7 @@ def tiles(run: RunFolder) -> list[dict[str, str]]:
     facts = run.facts.get("splits") or {}
     total = sum(part.get("n") or 0 for part in facts.values())
     method = run.evaluation.get("method") or run.ledger.get("method")
+    twice = "; each image is looked at in a mirror too" if run.manifest.get("mirrored") else ""
     span = interval(metric.get("low"), metric.get("high"), words)
     error_below = (
         interval(error.get("low"), error.get("high"), metric_words(final))
@@ -145,7 +146,7 @@ def tiles(run: RunFolder) -> list[dict[str, str]]:
             "below": f"{span}, n{SPACE}={SPACE}{number(numbers.get('n'))}" if name else "not evaluated",
         },
         {"label": "Calibration error", "value": percent(error.get("value")), "below": error_below},
-        {"label": "Method", "value": method_words(method), "below": text(_weights_name(run))},
+        {"label": "Method", "value": method_words(method), "below": f"{text(_weights_name(run))}{twice}"},
         {
             "label": "Time",
             "value": duration(seconds.get("total")),

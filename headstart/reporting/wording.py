@@ -139,8 +139,8 @@ _MEANINGS = {
     "linear-probe": "The pretrained network stays exactly as it is; only a new last layer is fitted to your classes.",
     "partial": "The last layers of the pretrained network are adapted to your images; the layers before stay as they are.",
     "full": "Every layer of the pretrained network is adapted to your images, in small steps.",
-    "soup": "The weights of networks that were tuned from the same start, averaged one by one; in use it costs what one costs.",
-    "mirror": "Every image is looked at twice, once in a mirror, and both answers are averaged; each answer takes twice as long.",
+    "soup": "The weights of networks that were tuned from the same start, averaged; in use it costs what one costs.",
+    "mirror": "Every image is looked at twice, once in a mirror, and both answers are averaged, in twice the time.",
 }
 _STAGES = ("before", "uncalibrated", "raw", "after")
 

@@ -74,6 +74,7 @@ def page_context(run: RunFolder) -> dict[str, Any]:
         "slices": slices_section(run),
         "places": places_section(run),
         "selection": selection_note(run),
+        "watched": bool(run.manifest.get("novelty")),
         "curves": sections.curves_section(run),
         "mistakes": results.mistakes_section(run),
         "ledger": sections.ledger_section(run),

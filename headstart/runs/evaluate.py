@@ -61,7 +61,9 @@ def evaluate(run: str | Path, source: str | Path, *, options: LoadOptions | None
 
 def bundle_logits(bundle: export.Bundle, samples: Sequence[Sample]) -> np.ndarray:
     """Calibrated logits (N, classes) of the samples, decoded ahead by threads, in the fastest runtime that agrees."""
-    predictor = accelerated(bundle, bundle.model, temperature=bundle.manifest.temperature, samples=samples)
+    predictor = accelerated(
+        bundle, bundle.watched or bundle.model, temperature=bundle.manifest.temperature, samples=samples
+    )
     stream = batches(
         samples,
         lambda _, sample: read_pixels(sample.source, bundle.preprocess),

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from headstart import compute, evaluation
 from headstart._core import records
 from headstart.data.records import Dataset, Sample
-from headstart.evaluation import About, Answers, Evaluation
+from headstart.evaluation import About, Answers, Aside, Evaluation
 from headstart.ladder import Climb, Climbed
 from headstart.methods import METHODS
-from headstart.runs.gallery import add_pictures
+from headstart.runs.answers import save_answers, save_images
+from headstart.runs.audit import audit_run, with_and_without
+from headstart.runs.gallery import add_pictures, add_slice_pictures
 from headstart.runs.places import examine_places
+from headstart.runs.trust import conformal_of
 from headstart.tasks import Mirrored, unmirrored
 from headstart.training.rows import rows_of
 
@@ -25,7 +28,10 @@ def answers_of(logits: NDArray[np.floating], samples: tuple[Sample, ...], task: 
     """The answers to these samples with their truth."""
     truth = task.data.task.targets(samples, len(task.data.classes))
     return Answers(
-        names=tuple(sample.name for sample in samples), truth=truth, logits=logits.astype(np.float64)
+        names=tuple(sample.name for sample in samples),
+        truth=truth,
+        logits=logits.astype(np.float64),
+        groups=tuple(sample.group for sample in samples),
     )
 
 
@@ -47,9 +53,7 @@ def examine(
     if task.data.task.places is not None:
         about = _about(task, best, seconds=seconds, started=started)
         result = examine_places(folder, task, samples, climbed, about=about)
-        result = replace(result, test_opened=dataset.test.opened)
-        records.save(folder / "evaluation.json", result)
-        return result
+        return _saved(replace(result, test_opened=dataset.test.opened), folder, dataset, samples)
     test = answers_of(_logits(best, samples, task), samples, task)
     train_targets = task.data.task.targets(task.data.train, len(task.data.classes))
     rivals = {
@@ -59,9 +63,21 @@ def examine(
     baselines = {"majority": replace(test, logits=majority)} | rivals
     about = _about(task, best, seconds=seconds, started=started)
     val = answers_of(best.val_logits, task.data.val, task)
-    result = evaluation.evaluate(test, val=val, baselines=baselines, about=about)
+    aside = _aside(samples, task, climbed)
+    result = evaluation.evaluate(test, val=val, baselines=baselines, about=about, aside=aside)
     result = replace(result, test_opened=dataset.test.opened)
     result = add_pictures(result, folder, samples, unmirrored(best.model), task.backbone)
+    result = add_slice_pictures(result, folder, samples)
+    tested = {best.outcome.method: test} | rivals
+    audit = audit_run(folder, task, dataset=dataset, climbed=climbed, tested=tested, samples=samples)
+    result = with_and_without(result, audit, test=test, about=about)
+    save_answers(folder, test, samples, classes=dataset.classes, temperature=about.temperature)
+    return _saved(result, folder, dataset, samples)
+
+
+def _saved(result: Evaluation, folder: Path, dataset: Dataset, samples: tuple[Sample, ...]) -> Evaluation:
+    """The evaluation, written last of all that the exam leaves behind."""
+    save_images(folder, (*dataset.samples, *samples), dataset.classes)
     records.save(folder / "evaluation.json", result)
     return result
 
@@ -76,6 +92,19 @@ def _about(task: Climb, best: Climbed, *, seconds: dict[str, float], started: fl
         temperature=best.outcome.temperature,
         seed=task.data.seed,
         seconds=spent | {"total": sum(spent.values())},
+    )
+
+
+def _aside(samples: tuple[Sample, ...], task: Climb, climbed: tuple[Climbed, ...]) -> Aside:
+    """What else is known about the test images and the choices that were made."""
+    methods = [each.outcome.method for each in climbed]
+    frozen = any(name in METHODS and METHODS[name].solver == "features" for name in methods)
+    truth = task.data.task.targets(task.data.val, len(task.data.classes))
+    return Aside(
+        conformal=conformal_of(climbed[0], task.data),
+        looks=evaluation.look_at(samples),
+        features=task.data.store.get(samples) if frozen else None,  # else it would take a pass of its own
+        candidates=np.stack([task.data.task.correctness(each.val_logits, truth) for each in climbed]),
     )
 
 

@@ -28,6 +28,7 @@ from headstart.runs.options import FitOptions, sort_options
 from headstart.runs.places import threshold_of
 from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
+from headstart.runs.trust import conformal_of, novelty_of
 from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
@@ -291,6 +292,8 @@ def _tell(event: training.Event) -> None:
 
 def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[str, Any]) -> None:
     info = task.backbone.info
+    whole = task.data.task.places is None
+    strange = novelty_of(climbed, task) if metrics and whole else None  # once, at the end
     manifest = export.Manifest(
         task=task.data.task.name,
         classes=task.data.classes,
@@ -301,9 +304,11 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
         method=climbed.outcome.method,
         temperature=climbed.outcome.temperature,
         threshold=threshold_of(task, climbed),
+        conformal=conformal_of(climbed, task.data),
+        novelty=strange[0] if strange else None,
         metrics=metrics,
     )
-    export.save_bundle(folder / "bundle", climbed.model, manifest)
+    export.save_bundle(folder / "bundle", climbed.model, manifest, bank=strange[1] if strange else None)
 
 
 def validation_images(run: Path) -> tuple[Sample, ...]:

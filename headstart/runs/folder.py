@@ -159,7 +159,8 @@ def as_request(source: str, options: FitOptions) -> Request:
         f"file:{_absolute(path)}" if kind == "file" else f"{kind}:{path}" for kind, _, path in names
     )
     plan = _absolute(options.plan)
-    places = replace(options.data, val=_absolute(options.data.val), test=_absolute(options.data.test))
+    held = replace(options.data, val=_absolute(options.data.val), test=_absolute(options.data.test))
+    places = replace(held, labels=_absolute(options.data.labels))
     return Request(
         source=_absolute(source),
         options=replace(options, weights=weights or options.weights, data=places, plan=plan),

@@ -48,7 +48,6 @@ class _Parts:
 class _Flown:
     """A pilot's figures, and its correctness (N,) on the held-out images."""
 
-    row: Ranked
     pilot: Pilot
     correct: NDArray[np.float64]
 
@@ -187,7 +186,7 @@ def _fly(
         seconds=time.monotonic() - started,
         tied=True,
     )
-    return _Flown(row, pilot, correct)
+    return _Flown(pilot, correct)
 
 
 def _result(steps: Generator[Event, None, FitResult]) -> FitResult:

@@ -11,7 +11,7 @@ from typing import Any
 
 from headstart._core.files import atomic
 
-COLUMNS = ("path", "class", "probability", "top_k", "error")
+COLUMNS = ("path", "class", "probability", "top_k", "error", "set", "unlike", "novelty")
 Row = dict[str, Any]
 _GROUP = 1000  # rows of a Parquet row group
 
@@ -37,7 +37,12 @@ def _csv(path: Path, rows: Iterator[Row]) -> None:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         for row in rows:
-            writer.writerow(row | {"top_k": json.dumps(row["top_k"], ensure_ascii=False)})
+            lists = {
+                name: json.dumps(row[name], ensure_ascii=False)
+                for name in ("top_k", "set")
+                if row[name] is not None
+            }
+            writer.writerow(row | lists)
 
 
 def _jsonl(path: Path, rows: Iterator[Row]) -> None:
@@ -57,6 +62,9 @@ def _parquet(path: Path, rows: Iterator[Row]) -> None:
         ("probability", pa.float64()),
         ("top_k", ranked),
         ("error", pa.string()),
+        ("set", pa.list_(pa.string())),
+        ("unlike", pa.bool_()),
+        ("novelty", pa.float64()),
     ]
     schema = pa.schema(kinds)
     with parquet.ParquetWriter(path, schema) as writer:

@@ -125,6 +125,8 @@ def choose_source(dataset: Dataset, facts: DatasetFacts, options: FitOptions, fo
     if len(names_of(options.weights)) == 1:
         return Source(weights.load(options.weights, arch=options.arch))
     found, name, because = _choose(dataset, facts, options)
+    for left in found.skipped if found is not None else ():
+        log.say(f"weights left out: {left.weights}: {left.why}")
     log.say(f"weights: {because}")
     if found is not None and found.offers:
         others = ", ".join(each.weights for each in found.offers[:_NAMED])

@@ -52,7 +52,7 @@ class Detector(MapNetwork):
         from torchvision.models.detection.fcos import FCOSHead
 
         extra = len(LEVELS) - len(STRIDES)
-        self.pyramid = Pyramid(tuple(row.channels for row in self.read), WIDTH, extra=extra)
+        self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH, extra=extra)
         spread(self.pyramid)
         self.head = FCOSHead(WIDTH, num_anchors=1, num_classes=classes, num_convs=CONVOLUTIONS)
 

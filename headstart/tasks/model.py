@@ -16,11 +16,13 @@ class Network(nn.Module):
         held: dotted names of modules that stay in evaluation mode whatever `train()` says, so that what is frozen
             (BatchNorm's running statistics, dropout) cannot start to move again at the next epoch.
         head: what gives the answers.
+        read: of classifiers: images -> what the head reads, and logits.
         chain: whether the heads read the body's output alone, so that a frozen beginning of it can run once beforehand.
     """
 
     chain = True
     head: Any
+    read: Any
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -58,10 +60,14 @@ class Classifier(Network):
         super().train(mode)
         return self
 
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads (N, width), and logits (N, classes), of normalised images (N, 3, H, W)."""
+        features = self.body(images)
+        return features, self.head(features)
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, classes) of normalised images (N, 3, H, W)."""
-        logits: Tensor = self.head(self.body(images))
-        return logits
+        return self.read(images)[1]
 
 
 class Turned(nn.Module):
@@ -85,23 +91,24 @@ class Mirrored(Classifier):
 
     def __init__(self, inner: Network) -> None:
         nn.Module.__init__(self)  # body and head are those of the classifier inside
-        self.inner = inner
+        self.inner: Any = inner
         self.held = tuple(f"inner.{name}" for name in inner.held)
 
     @property
     def body(self) -> nn.Module:  # type: ignore[override]
         """The body of the classifier inside."""
-        return self.inner.body
+        body: nn.Module = self.inner.body
+        return body
 
     @property
     def head(self) -> Any:
         """The head of the classifier inside."""
         return self.inner.head
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of normalised images (N, 3, H, W)."""
-        logits: Tensor = (self.inner(images) + self.inner(images.flip(-1))) / 2
-        return logits
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads of the image itself (N, width), and the mean logits (N, classes)."""
+        features, logits = self.inner.read(images)
+        return features, (logits + self.inner(images.flip(-1))) / 2
 
 
 def unmirrored(model: Network) -> Network:

@@ -39,17 +39,17 @@ class MapNetwork(Network):
 
     def __init__(self, backbone: Backbone, strides: tuple[int, ...]) -> None:
         super().__init__(backbone.module)
-        self.read: tuple[FeatureMap, ...] = feature_maps(backbone, strides=strides)
-        cut_behind(self.body, self.read[-1].module)
+        self.taps: tuple[FeatureMap, ...] = feature_maps(backbone, strides=strides)
+        cut_behind(self.body, self.taps[-1].module)
         self._seen: dict[tuple[int, str], Tensor] = {}
-        for row in self.read:
+        for row in self.taps:
             self.body.get_submodule(row.module).register_forward_hook(_Keeper(self._seen, row.module))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The maps (N, channels, H / stride, W / stride) of normalised images (N, 3, H, W), the finest first."""
         self.body(images)
         me = threading.get_ident()
-        return [self._seen.pop((me, row.module)) for row in self.read]
+        return [self._seen.pop((me, row.module)) for row in self.taps]
 
 
 def conv_norm(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:

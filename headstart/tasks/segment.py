@@ -37,7 +37,7 @@ class Segmenter(MapNetwork):
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__(backbone, STRIDES)
-        self.pyramid = Pyramid(tuple(row.channels for row in self.read), WIDTH)
+        self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH)
         self.join = conv_norm(WIDTH, WIDTH)
         self.head = nn.Conv2d(WIDTH, classes, 1)
         for part in (self.pyramid, self.join, self.head):

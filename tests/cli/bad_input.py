@@ -472,7 +472,7 @@ def section_of(case: Case, printed: Printed) -> str:
 _HEAD = """# What headstart says when something is wrong
 
 Every message names the thing and, on the next line, the next move. Nothing is left half-written. `--debug` adds the
-traceback. Exit codes: 0 ok, 1 failure, 2 wrong use, 130 interrupted.
+traceback. Exit codes: 0 ok, 1 failure, 2 wrong use, 3 `audit --check` found something, 130 interrupted.
 
 This page is written by `python -m tests.cli.bad_input` from what is really printed; a test compares the two.
 

@@ -77,13 +77,17 @@ def test_prediction_rows(
     Path("zero.png").write_bytes(b"")
     assert call(["predict", "done", "fruit/apple", "zero.png", "--json", "--top-k", "2"]) == 0
     rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [list(row) for row in rows] == [["path", "class", "probability", "top_k", "error"]] * 9
+    keys = ["path", "class", "probability", "top_k", "error", "set", "unlike", "novelty"]
+    assert [list(row) for row in rows] == [keys] * 9
     assert rows[-1] == {
         "path": "zero.png",
         "class": None,
         "probability": None,
         "top_k": [],
         "error": rows[-1]["error"],
+        "set": None,
+        "unlike": None,
+        "novelty": None,
     }
     assert "empty file" in rows[-1]["error"]
     for row in rows[:-1]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headstart.heads import logistic
+from headstart.heads import logistic, probe
 from headstart.heads.logistic import Solver, blocks, prepare
 from headstart.heads.probe import STRENGTHS, Problem, folds, walk
 
@@ -112,6 +112,22 @@ def test_the_path_is_that_of_separate_fits(rows: int) -> None:
         fitted = LogisticRegression(C=path.best, tol=1e-10, max_iter=20000).fit(x[kept], truth[kept])
         out[held] = fitted.decision_function(x[held])
     assert np.abs(centred(path.logits[path.chosen]) - centred(out)).max() < 0.05
+
+
+def test_the_walk_ends_where_the_loss_has_surely_risen(monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = (0.003, 0.3, 3.0, 30.0)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 60)).astype(np.float32)
+    truth = (features[:, 0] + rng.normal(0, 2, 400) > 0).astype(
+        np.int64
+    )  # much noise: weak pulls learn it by heart
+    problem = Problem(features, truth, np.arange(400), 2, None)
+    short = walk(problem, strengths=coarse, count=4, seed=5)
+    monkeypatch.setattr(probe, "_SURE", np.inf)  # then only a second rise ends it
+    long = walk(problem, strengths=coarse, count=4, seed=5)
+    assert len(short.strengths) == short.chosen + 2 < len(long.strengths) < len(coarse)
+    assert short.best == long.best
+    assert short.losses == long.losses[: len(short.losses)]
 
 
 def test_features_without_any_variation_give_the_prior() -> None:

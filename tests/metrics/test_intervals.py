@@ -18,6 +18,7 @@ from headstart.metrics.intervals import (
     holm,
     mean_interval,
     paired_shares,
+    parts,
     wilson_many,
 )
 from headstart.metrics.selection import without_luck
@@ -28,6 +29,16 @@ def test_many_wilson_intervals_at_once() -> None:
     low, high = wilson_many(right, n)
     for place in range(4):
         assert (low[place], high[place]) == pytest.approx(wilson(right[place], n[place]))
+
+
+def test_tiny_parts_have_exact_ends() -> None:
+    right, n = np.array([1, 2, 0, 90, 0]), np.array([2, 2, 5, 100, 0])
+    low, high = parts(right, n)
+    for place in range(3):
+        exact = stats.binomtest(int(right[place]), int(n[place])).proportion_ci(0.95, method="exact")
+        assert (low[place], high[place]) == pytest.approx((exact.low, exact.high))
+    assert (low[3], high[3]) == pytest.approx(wilson(90, 100))
+    assert (low[4], high[4]) == (0, 1)
 
 
 def test_one_group_an_image_is_nearly_no_grouping() -> None:

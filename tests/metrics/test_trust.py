@@ -133,7 +133,16 @@ def test_the_area_under_the_risk_curve_by_hand() -> None:
 def test_the_area_has_an_interval_where_nothing_is_wrong() -> None:
     found = aurc_metric(np.linspace(0.5, 1, 60), np.ones(60))
     assert found.value == found.low == 0
-    assert wilson(0, 60)[1] < found.high < 0.3
+    assert found.high == pytest.approx(wilson(0, 60)[1])
+
+
+def test_the_error_of_the_area_equals_the_jackknifes() -> None:
+    confidence, right = _says(400, 3)
+    found = aurc_metric(confidence, right)
+    each = [aurc(np.delete(confidence, row), np.delete(right, row)) for row in range(400)]
+    error = np.sqrt(399 * np.var(each))
+    assert np.log(found.high / found.value) == pytest.approx(1.96 * error / found.value, rel=0.03)
+    assert found.high / found.value == pytest.approx(found.value / found.low)
 
 
 def test_resampled_average_precision_equals_the_plain_one_on_repeated_rows() -> None:

@@ -22,6 +22,7 @@ from headstart.planning import Plan
 from headstart.ranking import Choice, Pilot, Ranked, Ranking, RankOptions, Scores
 from headstart.runs import fit as runs
 from headstart.runs.decide import with_plan
+from headstart.runs.folder import as_request
 from headstart.runs.options import DEFAULT_WEIGHTS, FitOptions
 from headstart.runs.pilot import _parts, finalists, settle, with_pilots
 from headstart.runs.source import choose_source
@@ -98,10 +99,27 @@ def test_auto_may_fetch_weights_only_where_the_budget_allows(
         assert (each.plan.decided[0].what, each.plan.decided[0].why) == ("weights", "it was asked for")
 
 
+def test_each_named_file_is_found_again_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a,b.pth").touch()
+    (tmp_path / "c.pth").touch()
+    for named, wanted in (
+        ("file:a,b.pth", f"file:{tmp_path}/a,b.pth"),
+        ("bundled:x, file:c.pth", f"bundled:x,file:{tmp_path}/c.pth"),
+        ("auto", "auto"),
+    ):
+        assert as_request("data", FitOptions(weights=named)).options.weights == wanted
+
+
 # What is chosen, and what becomes of it
 
 
-def test_the_choice_and_those_left_out_stand_in_the_plan(tints: Path, nets: dict[str, str]) -> None:
+def test_the_choice_and_those_left_out_stand_in_the_plan(
+    tints: Path, nets: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="headstart")
     planned = runs.plan(tints, method="linear-probe", **several(nets, "blind", "nothing", "sees"))
     first, second, *others = planned.plan.decided
     assert planned.plan.weights == first.value == nets["sees"]
@@ -110,6 +128,8 @@ def test_the_choice_and_those_left_out_stand_in_the_plan(tints: Path, nets: dict
     assert (second.what, second.value) == (f"weights {nets['nothing']}", "left out")
     assert "the same for all images" in second.why
     assert "weights" not in {each.what for each in others}
+    assert f"weights left out: {nets['nothing']}" in caplog.text
+    assert f"weights: {first.why}" in caplog.text
 
 
 def test_a_limit_leaves_out(tints: Path, nets: dict[str, str]) -> None:
