@@ -39,6 +39,7 @@ SOUP, MIRROR = "soup", "mirror"
 """Names in the history of the two steps behind the last rung."""
 
 _REPEATS = 2000
+_FIRST_SHARE = 0.25  # of the budget that the first of several rungs may be planned for
 
 
 @record
@@ -229,7 +230,9 @@ def _climb_rung(
     )
     folder = task.folder / rung.method
     clock = task.clock.without_budget() if first else task.clock
-    result = yield from training.fit(adapted, task.data, Pace(clock=clock, folder=folder, every=task.every))
+    share = _FIRST_SHARE if first and len(task.plan.rungs) > 1 else 1.0
+    pace = Pace(clock=clock, folder=folder, every=task.every, planned=max(0.0, task.clock.left) * share)
+    result = yield from training.fit(adapted, task.data, pace)
     kept, reason = judge(result, best, task.data, candidates=len(task.plan.rungs) - 1)
     return _save(folder, result, settle(adapted, result.model), told=(kept, reason), data=task.data)
 

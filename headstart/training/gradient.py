@@ -298,7 +298,8 @@ def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Eve
     validation = passes * _FORWARD_SHARE * len(data.val) / max(1, len(data.train))
     epoch_seconds = progress.seconds / progress.step * loop.per_epoch * (1 + validation)
     planned = loop.steps // loop.per_epoch
-    fitting = planned if math.isinf(pace.clock.left) else int(_SAFETY * pace.clock.left / epoch_seconds)
+    left = min(pace.clock.left, pace.planned)
+    fitting = planned if math.isinf(left) else int(_SAFETY * left / epoch_seconds)
     loop.steps = progress.steps = loop.per_epoch * max(1, min(planned, fitting))
     reason = f"{epoch_seconds:.0f} s an epoch: {loop.steps // loop.per_epoch} of {planned} epochs planned"
     return Event(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,14 @@ class Pace:
     Attributes:
         folder: where checkpoints of this rung go.
         every: seconds between two checkpoints.
+        planned: seconds that the schedule may be made for, where that is less than the clock has left. The first rung is
+            never stopped by the budget, but it is not planned beyond it either.
     """
 
     clock: Clock
     folder: Path
     every: float = 20.0
+    planned: float = math.inf
 
 
 @record
