@@ -63,7 +63,8 @@ def rows(outputs: Tensor, samples: Sequence[Sample], preprocess: Preprocess, cla
 
 def _matched(found: Rows, truth: Sequence[NDArray[np.float64]]) -> Matches:
     classes = 1 + int(max((t[:, 4].max() for t in truth if len(t)), default=0))
-    return boxes.match(list(found), truth, classes=max(classes, 1 + int(found[..., 5].max(initial=0))))
+    classes = max(classes, 1 + int(found[..., 5].max(initial=0)))
+    return boxes.match(list(found), truth, classes=classes, by_size=False)
 
 
 def correctness(found: Rows, truth: Sequence[NDArray[np.float64]]) -> Floats:

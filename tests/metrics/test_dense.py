@@ -180,3 +180,12 @@ def test_a_perfect_mask_and_one_that_nobody_labelled() -> None:
     assert segmentation.image_scores(rows).tolist() == [1.0, 1.0]
     assert segmentation.mean_of(segmentation.boundary_ious(rows)) == 1.0
     assert not rows[1].any()
+
+
+def test_all_sizes_together_are_the_first_of_each_size() -> None:
+    found, truth = scene(3)
+    whole = detection.match(found, truth, classes=3)
+    quick = detection.match(found, truth, classes=3, by_size=False)
+    assert len(quick.parts) == 1
+    assert detection.class_precisions(quick) == pytest.approx(detection.class_precisions(whole), abs=0)
+    assert detection.image_scores(quick) == pytest.approx(detection.image_scores(whole), abs=0)
