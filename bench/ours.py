@@ -259,6 +259,17 @@ def heads(*, rows: int, width: int, classes: int, folds: int, seed: int, strengt
     }
 
 
+def ridge(*, rows: int, width: int, classes: int, folds: int, seed: int, strengths: int) -> Answer:
+    """Seconds of the whole ridge path with all its folds, and its held-out accuracy."""
+    from headstart.scores import fold_numbers, ridge_path
+
+    values, truth = head_data(rows=rows, width=width, classes=classes, seed=seed)
+    penalties = tuple(float(10.0**power) for power in np.linspace(-3, 1.5, strengths))
+    began = time.perf_counter()
+    found = ridge_path(values, truth, folds=fold_numbers(truth, count=folds, seed=seed), strengths=penalties)
+    return {"seconds": time.perf_counter() - began, "accuracy": found.accuracy, "chosen": found.alpha}
+
+
 def share(*, folder: str, name: str, first: int, count: int, out: str = "") -> Answer:
     """How many images had to be computed for `count` of the folder's images from `first` on (round the end).
 
@@ -308,7 +319,7 @@ def infer(*, name: str, batch: int, seconds: float) -> Answer:
     return found | {"engine": engine}
 
 
-_ROLES: tuple[Callable[..., Answer], ...] = (save_weights, features, step, epochs, heads, share, infer)
+_ROLES: tuple[Callable[..., Answer], ...] = (save_weights, features, step, epochs, heads, ridge, share, infer)
 ROLES = {each.__name__: each for each in _ROLES}
 
 if __name__ == "__main__":

@@ -192,15 +192,25 @@ def infer(*, arch: str, batch: int, seconds: float, best: bool = False, device: 
     return timed(one, lambda _: None, batch=batch, seconds=seconds, device=device)
 
 
+CLASSES_APART = 0.8  # a ridge probe is right on 80 % of 4000 rows of 100 classes
+
+
 def head_data(
     *, rows: int, width: int, classes: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features (rows, width) of unit mean variance around a centre for each class, and class numbers (rows,)."""
+    """Features (rows, width) and class numbers (rows,) of unit mean variance, as hard to solve for as a network's.
+
+    Variance falls as 1/k along the k-th direction, classes differ most in the first of them, and a ReLU leaves two fifths
+    zeros: effectively 36 directions, where Lite0's features of CIFAR-10 have 72 and of crops of 100 photos 96.
+    """
     rng = np.random.default_rng(seed)
-    centres = rng.normal(0, 0.12, (classes, width))
+    falling = np.arange(1, width + 1) ** -0.5
+    centres = rng.normal(0, CLASSES_APART, (classes, width)) * falling**0.5
     truth = rng.integers(0, classes, rows)
-    values = (centres[truth] + rng.normal(0, 1, (rows, width))) * rng.uniform(0.3, 1.7, width)
-    return (values / values.std(0).mean()).astype(np.float32), truth
+    inner = ((centres[truth] + rng.normal(0, 1, (rows, width))) * falling).astype(np.float32)
+    turn = rng.normal(0, 1 / np.linalg.norm(falling), (width, width)).astype(np.float32)
+    values = np.maximum(inner @ turn + 0.25, 0)
+    return values / np.sqrt(values.var(0).mean()), truth
 
 
 def logistic(*, rows: int, width: int, classes: int, folds: int, seed: int) -> Answer:

@@ -1,6 +1,6 @@
 """Trouble planted into open datasets, and how much of it `headstart audit` finds, as JSON.
 
-    python bench/planted.py --data DATA --out bench/results/planted.json            # everything but `scale`
+    python bench/planted.py --data DATA --out bench/results/planted.json            # everything but the last two
     python bench/planted.py --data DATA --only scale --images 60000
     python bench/planted.py --data DATA --quick                                      # does everything run? No figures
 
@@ -10,6 +10,7 @@ Parts, each kept in the JSON as soon as it is done (`--again` measures anew):
 - `leaks`: a tenth of the test images copied into training in each of six ways, in sets that no threshold was chosen on.
 - `labels`: 5 % of the labels changed.
 - `confound`: one class saved with another JPEG quality; and what is named in the sets as they are.
+- `cost`: what the audit of a small set costs.
 - `search`: processor time of the search for near duplicates alone, on small pictures and features drawn at random.
 - `scale`: many files that are all different, and known copies of a few, audited by a process of its own.
 """
@@ -419,20 +420,34 @@ def scale(root: Path, work: Path, images: int) -> Answer:
     for count in (images // 10, images):
         folder = work / f"scale-{count}"
         planted = mosaics(sorted((root / "imagenet-sample").glob("*.JPEG")), folder, count)
-        command = [sys.executable, str(Path(__file__).resolve()), "--role", str(folder)]
-        started = time.perf_counter()
-        with tempfile.TemporaryDirectory(dir=work) as cache:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, env=environment(Path(cache))
-            )
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2000:])
-        answer = json.loads(done.stdout)
+        answer = _own_process(folder, work)
         hits = {tuple(pair) for pair in answer.pop("pairs")}
         found = sum(tuple(sorted(pair)) in hits for pair in planted)
-        told = {"wall_s": time.perf_counter() - started, "recall": share(found, len(planted))}
-        out[str(count)] = answer | told | {"pairs_not_planted": len(hits) - found}
+        out[str(count)] = answer | {
+            "recall": share(found, len(planted)),
+            "pairs_not_planted": len(hits) - found,
+        }
     return out
+
+
+def cost(root: Path, work: Path, quick: bool) -> Answer:
+    """What the audit of a small set costs, stage by stage, in a process of its own with an empty cache."""
+    del quick
+    answer = _own_process(root / "hymenoptera", work)
+    return {key: value for key, value in answer.items() if key != "pairs"}
+
+
+def _own_process(folder: Path, work: Path) -> Answer:
+    command = [sys.executable, str(Path(__file__).resolve()), "--role", str(folder)]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=work) as cache:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment(Path(cache))
+        )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    answer: Answer = json.loads(done.stdout)
+    return answer | {"wall_s": time.perf_counter() - started}
 
 
 def mosaics(photos: Sequence[Path], folder: Path, count: int) -> list[tuple[str, str]]:
@@ -462,32 +477,35 @@ def mosaics(photos: Sequence[Path], folder: Path, count: int) -> list[tuple[str,
 
 def audited(folder: Path) -> Answer:
     """The audit of a folder, timed by stage: the role of the process that `scale` starts."""
-    started = time.perf_counter()
+    told: Answer = {}
+
+    def stage(name: str, began: tuple[float, float]) -> tuple[float, float]:
+        now = time.perf_counter(), time.process_time()
+        told[name] = {"wall_s": now[0] - began[0], "cpu_s": now[1] - began[1]}
+        return now
+
+    now = time.perf_counter(), time.process_time()
     dataset = data.load(str(folder), LoadOptions())
     samples = (*dataset.samples, *dataset.test.open())
-    scanned = time.perf_counter()
+    now = stage("scan", now)
     features = _features(samples)
-    featured, before = time.perf_counter(), peak_mb()
+    now = stage("features", now)
+    told["peak_mb_before_the_audit"] = peak_mb()
     look_at(samples)
-    looked = time.perf_counter()
-    material = auditing.Material(
-        samples=samples, classes=dataset.classes, task=dataset.task, features=features
+    now = stage("looks", now)
+    found = auditing.audit(
+        auditing.Material(samples=samples, classes=dataset.classes, task=dataset.task, features=features)
     )
-    found = auditing.audit(material)
-    return {
+    stage("audit", now)
+    return told | {
         "images": len(samples),
-        "scan_s": scanned - started,
-        "features_s": featured - scanned,
-        "looks_s": looked - featured,
-        "audit_s": found.seconds,
-        "peak_mb_before_the_audit": before,
         "peak_mb": peak_mb(),
         "pairs": [sorted(pair.names) for pair in found.pairs],
     }
 
 
 SIZED = {"search": search, "scale": scale}
-PARTS = {"choose": choose, "leaks": leaks, "labels": labels, "confound": confound}
+PARTS = {"choose": choose, "leaks": leaks, "labels": labels, "confound": confound, "cost": cost}
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -497,7 +515,9 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, help="folder with the open datasets")
     parser.add_argument("--out", type=Path, default=Path("bench/results/planted.json"))
-    parser.add_argument("--only", default="choose,leaks,labels,confound", help="parts, with commas between")
+    parser.add_argument(
+        "--only", default="choose,leaks,labels,confound,cost", help="parts, with commas between"
+    )
     parser.add_argument("--images", type=int, default=60_000, help="of the parts `search` and `scale`")
     parser.add_argument("--work", type=Path, help="where copies are kept; a temporary folder without it")
     parser.add_argument("--quick", action="store_true")

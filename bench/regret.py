@@ -32,7 +32,7 @@ from headstart.methods import METHODS
 
 SIZES = "100,300,50,1000"
 USUAL = "linear-probe,depth-probe,partial,full"
-QUICK = Settings(budget="60s", tested=40, given={"epochs": 1})
+QUICK = Settings(budget="60s", tested=20, given={"epochs": 1})
 QUICK_SETS, QUICK_SIZES = "digits,textures", "40"
 
 

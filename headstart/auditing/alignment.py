@@ -62,7 +62,7 @@ def matches(thumbs: NDArray[np.uint8], pairs: NDArray[np.int64]) -> Match:
         part = slice(start, start + _BATCH)
         first = thumbs[pairs[part, 0]].astype(np.float32)
         second = thumbs[pairs[part, 1]].astype(np.float32)
-        plain, turned = _agreement(first, second), _agreement(first, second[:, :, ::-1])
+        plain, turned = _agreement(first, second)
         mirrored[part] = turned > plain
         hopeful = np.flatnonzero(np.maximum(turned, plain) > _HOPELESS)
         if len(hopeful):
@@ -71,9 +71,18 @@ def matches(thumbs: NDArray[np.uint8], pairs: NDArray[np.int64]) -> Match:
     return Match(score, mirrored)
 
 
-def _agreement(first: Pictures, second: Pictures) -> Floats:
-    """Correlation of the blurred pictures as they lie, without the coarsest shades."""
-    return _correlation(_band(first, 2.0, 5.0), _band(second, 2.0, 5.0), np.ones_like(first))
+def details(thumbs: NDArray[np.uint8]) -> Floats:
+    """What is compared after alignment: (N, SIDE * SIDE) rows of mean 0 and length 1; zeros for plain surfaces."""
+    rows = _band(thumbs.astype(np.float32), _FINE, _COARSE).reshape(len(thumbs), -1)
+    rows -= rows.mean(1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.where(length < _FLAT * SIDE, 0.0, rows / np.maximum(length, 1e-6)), np.float32)
+
+
+def _agreement(first: Pictures, second: Pictures) -> tuple[Floats, Floats]:
+    """Correlation of the blurred pictures as they lie, without the coarsest shades: with the second one, and its mirror."""
+    one, other, whole = _band(first, 2.0, 5.0), _band(second, 2.0, 5.0), np.ones_like(first)
+    return _correlation(one, other, whole), _correlation(one, other[:, :, ::-1], whole)
 
 
 def _aligned(first: Pictures, second: Pictures) -> Floats:

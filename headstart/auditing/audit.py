@@ -22,6 +22,7 @@ from headstart.data.records import Duplicate, Sample
 
 _RANK = {"train": 0, "val": 1, "test": 2}
 _SURE = 0.001  # chance of a difference in shares by luck, below which it is told
+_STRICT = 0.95  # correlation above which it is told that only such pairs count
 _MOST_COPIES = 20  # identical files of one picture whose pairs with another picture's are listed
 
 Labels = NDArray[np.int64]
@@ -57,9 +58,6 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
     Args:
         material: the images and what is known of them.
         seed: of folds and of the choice of images where there are many.
-
-    Raises:
-        Undecodable: for a file that is gone since it was scanned.
     """
     started = time.perf_counter()
     looks = look_at(material.samples)
@@ -67,6 +65,10 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
     firsts, members = _distinct(material.samples)
     features = material.features
     near = near_duplicates(looks.thumbs[firsts], None if features is None else features[firsts])
+    if near.same > _STRICT:
+        skipped.append(
+            f"The pictures are alike all over: only pairs that agree to {near.same:.2%} count as near duplicates."
+        )
     joined = list(_expanded(near, members))
     pairs = tuple(_pair(material, *each) for each in sorted(joined, key=lambda each: -each[2]))
     every = np.array([each[:2] for each in joined] + list(_copies(members)), np.int64).reshape(-1, 2)

@@ -20,7 +20,7 @@ _FOLDS = 5
 _LEAST = 20  # images
 _MARGIN = 0.05  # accuracy above the majority below which a trait is of no practical interest
 _SIDES = 1e6  # width * this + height is one number for both
-_TECHNICAL = ("file size", "format", "resolution", "JPEG quality", "EXIF data")
+_TECHNICAL = ("format", "resolution", "JPEG quality", "EXIF data")  # size is also that of what is to be seen
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -7,12 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.auditing.alignment import matches
+from headstart._core.seed import generator
+from headstart.auditing.alignment import details, matches
 from headstart.auditing.looks import SIDE
 from headstart.auditing.neighbours import Pairs, close_pairs, projected
 
 SAME = 0.88
-"""Correlation of the details from which two pictures are the same one; chosen on ImageNet photos (bench/planted.py)."""
+"""Correlation of the details from which two photos are the same one; chosen on ImageNet photos (bench/planted.py)."""
+
+_SURE = 14.0  # what 0.88 is among ImageNet photos, in standard deviations: atanh(0.88) * sqrt(104)
+_SAMPLE = 500  # pictures that say how alike any two are
+_CHI = (
+    0.4549  # median of a squared standard normal variable: the median of squares is not moved by some copies
+)
 
 _WAVES = 9  # of the cosine transform, along each axis
 _HASH_FLOOR, _FEATURE_FLOOR = 0.4, 0.6
@@ -30,23 +37,25 @@ class Near:
         score: (M,) correlation of their details, `SAME` to 1.
         mirrored: (M,) whether one is the mirror image of the other.
         looked: how many candidates were laid over each other.
+        same: the correlation from which they count here.
     """
 
     pairs: Pairs
     score: NDArray[np.float64]
     mirrored: NDArray[np.bool_]
     looked: int
+    same: float
 
 
 def near_duplicates(
-    thumbs: NDArray[np.uint8], features: NDArray[np.float32] | None = None, *, same: float = SAME
+    thumbs: NDArray[np.uint8], features: NDArray[np.float32] | None = None, *, same: float | None = None
 ) -> Near:
     """Pairs of pictures that are resized, re-compressed, slightly cropped, mirrored or brightened copies of each other.
 
     Args:
         thumbs: (N, SIDE, SIDE) gray, see `looks`.
         features: (N, width) of a frozen network: they bring candidates that the hash misses, and decide nothing.
-        same: correlation of the details from which a candidate counts.
+        same: correlation of the details from which a candidate counts; None: what suits the pictures.
     """
     plain, turned = hashes(thumbs)
     found = [
@@ -57,13 +66,34 @@ def near_duplicates(
         found.append(close_pairs(projected(features), most=_MOST_FEATURE, floor=_FEATURE_FLOOR))
     candidates = np.unique(np.concatenate(found), axis=0)
     match = matches(thumbs, candidates)
-    high = match.score >= same
+    least = needed(thumbs) if same is None else same
+    high = match.score >= least
     return Near(
         pairs=candidates[high],
         score=match.score[high],
         mirrored=match.mirrored[high],
         looked=len(candidates),
+        same=least,
     )
+
+
+def needed(thumbs: NDArray[np.uint8]) -> float:
+    """The correlation from which two of these pictures are the same one: `SAME`, or more where any two are alike.
+
+    Two digits, or two scans of one device, correlate by what all of them share. The correlation of unrelated pictures with k
+    free details has a variance of 1 / k; k is about 100 for photos and 11 for digits. A pair must lie as many standard
+    deviations out as `SAME` does among photos.
+
+    Source: Fisher 1921, the transformation atanh.
+    """
+    chosen = generator(0, "alike", len(thumbs)).permutation(len(thumbs))[:_SAMPLE]
+    rows = details(thumbs[chosen])
+    rows = rows[np.abs(rows).max(1, initial=0.0) > 0]
+    if len(rows) < 3:
+        return SAME
+    squares = (rows @ rows.T)[np.triu_indices(len(rows), 1)] ** 2
+    free = _CHI / max(float(np.median(squares)), 1e-6)
+    return max(SAME, float(np.tanh(_SURE / np.sqrt(free))))
 
 
 def hashes(thumbs: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

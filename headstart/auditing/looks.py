@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from headstart._core.progress import track
 from headstart._core.store import RowStore, namespace, row_keys
-from headstart.data.images import open_rgb, read_bytes
+from headstart.data.images import Undecodable, open_rgb, read_bytes
 from headstart.data.records import Sample
 
 SIDE = 32
@@ -66,9 +66,10 @@ class Looks:
 def look_at(samples: Sequence[Sample]) -> Looks:
     """The looks of scanned images; kept by content in the cache, so that a file is decoded for this once.
 
+    A file that is gone since it was scanned looks black, and so like no other: a run of hours does not end because of it.
+
     Raises:
         BadInput: for a sample without a digest.
-        Undecodable: for a file that is gone since it was scanned.
     """
     width = _PIXELS + 4 * len(_NUMBERS)
     rows = np.empty((len(samples), width), np.uint8)
@@ -80,9 +81,11 @@ def look_at(samples: Sequence[Sample]) -> Looks:
         for piece in track(
             [missing[at : at + _PIECE] for at in range(0, len(missing), _PIECE)], label="looking"
         ):
-            for place, row in zip(piece, pool.map(_look, [samples[place] for place in piece]), strict=True):
-                rows[place] = row
-            store.add(keys[piece], rows[piece])
+            looks = list(zip(piece, pool.map(_look, [samples[place] for place in piece]), strict=True))
+            seen = [place for place, row in looks if row is not None]
+            for place, row in looks:
+                rows[place] = 0 if row is None else row
+            store.add(keys[seen], rows[seen])
     return _unpacked(rows[first[inverse]] if len(samples) else rows)
 
 
@@ -100,7 +103,15 @@ def _unpacked(rows: NDArray[np.uint8]) -> Looks:
     )
 
 
-def _look(sample: Sample) -> NDArray[np.uint8]:
+def _look(sample: Sample) -> NDArray[np.uint8] | None:
+    """The row of an image; None for a file that is gone or damaged since it was scanned."""
+    try:
+        return _seen(sample)
+    except (Undecodable, UnidentifiedImageError):
+        return None
+
+
+def _seen(sample: Sample) -> NDArray[np.uint8]:
     if isinstance(sample.source, Path):
         data = read_bytes(sample.source)
         with Image.open(io.BytesIO(data)) as image:

@@ -266,10 +266,8 @@ def save_bundle(
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
     }
-    if bank is not None:
-        tensors[_BANK] = torch.from_numpy(
-            bank
-        ).half()  # three digits of a direction: a gap of 1e-4 in a distance
+    if bank is not None:  # three digits of a direction are enough: a gap of 1e-4 in a distance
+        tensors[_BANK] = torch.from_numpy(bank).half()
     content = tensors_to_bytes(tensors)
     digest = sha256_bytes(content)
     complete = replace(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,20 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from headstart.heads.descent import MEMORY, Pair, minimise
+
 Floats = NDArray[np.float64]
 
-_ROWS = 8192  # rows at a time: bounds the memory of the logits, not the result
+_ROWS = 2048  # rows at a time: their logits stay in the processor's caches
 _LEAST_VARIANCE = 1e-6  # of the largest: directions below carry nothing but rounding
 _LEAST_SHARE = 1e-4  # of a class in a part: one without images starts, and stays, as good as impossible
-_CURVATURE = {"single": 0.5, "multi": 0.25}  # upper bounds of the log-loss's second derivative (Böhning 1992)
-_ITERATIONS, _MEMORY, _HALVINGS = 200, 10, 12
-# The loss is then known to 0.0005, a fiftieth of its standard error on 1000 images.
-_SLOPE, _GAIN = 5e-5, 3e-5
-_ENOUGH, _NOISE, _TINY = (
-    1e-4,
-    1e-7,
-    1e-20,
-)  # Armijo's share; what single precision adds; products that are only rounding
+_LEAST_CURVATURE = 1e-5  # of a class: where every answer is sure, the pull alone makes the step
 
 
 @dataclass(frozen=True)
@@ -155,20 +149,37 @@ def blocks(
     )
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a pass over the rows tells of some blocks' points.
+
+    Attributes:
+        loss: (blocks,) mean loss, in double precision.
+        slope: (blocks, r + 1, classes) by the coordinates and, last, the biases.
+        curvature: (blocks, 1, classes) mean second derivative of the loss by the class's logit; ones unless asked for.
+    """
+
+    loss: Tensor
+    slope: Tensor
+    curvature: Tensor
+
+
 class Solver:
-    """Solves the blocks for one strength after the other, each from the solution before.
+    """Solves the blocks for one strength after the other, each from where the solutions before point to.
 
-    In coordinates scaled by the inverse root of (curvature bound x variance + pull) all directions are alike and a step of
-    length one never overshoots, so few steps suffice, and one factorisation serves every strength and block.
-
-    Source: Böhning 1992, multinomial logistic regression algorithm, for the bound.
+    In coordinates scaled by the inverse root of (curvature x variance + pull) all directions are nearly alike, so few steps
+    suffice, and one factorisation serves every strength and block. The curvature is that of each class in each block where
+    the descent begins: with a hundred classes a fiftieth of the most that it can be (Böhning's bound, which made a hundred
+    classes stop far from the solution). What was learnt of it on the way serves the next strength too.
     """
 
     def __init__(self, rows: Rows, problem: Blocks) -> None:
         self.rows, self.problem = rows, problem
         self.shape = (problem.share.shape[1], len(rows.variance), problem.classes)
-        self.coordinates = torch.zeros(self.shape)
-        self.bias = self._prior()
+        weights = torch.zeros(self.shape)
+        self.point = torch.cat([weights, self._prior()[:, None]], 1)  # the bias comes last
+        self._walked: list[tuple[float, Tensor]] = []  # the last two strengths and their solutions
+        self._memory: deque[Pair] = deque(maxlen=MEMORY)  # in plain coordinates, without the pull
 
     def _prior(self) -> Tensor:
         """Biases (blocks, classes) that answer with each class's share."""
@@ -178,45 +189,78 @@ class Solver:
         return rate.log() if self.problem.single else torch.logit(rate)
 
     def solve(self, strength: float) -> list[LinearHead]:
-        """The head of each block for that strength (scikit-learn's C)."""
-        curvature = _CURVATURE["single" if self.problem.single else "multi"]
-        pull = 1 / (strength * self.problem.counts)
-        scale = (curvature * self.rows.variance + pull.mean()).rsqrt()
-        scale = torch.cat([scale, torch.full((1,), curvature**-0.5)])[:, None]  # the bias comes last
+        """The head of each block for that strength (scikit-learn's C), its loss next to the lowest (`descent.GAP`)."""
+        every = torch.arange(self.shape[0])
+        start, pull = self._ahead(strength), 1 / (strength * self.problem.counts)
+        pulls = pull[:, None, None] * torch.ones(self.shape[1] + 1, 1)
+        pulls[:, -1] = 0  # the biases are free
+        first = self._loss(start, every, curved=True)
+        bias_like = torch.cat([self.rows.variance, torch.ones(1)])[:, None]
+        scale = (first.curvature * bias_like + pulls).rsqrt()
 
-        def objective(point: Tensor) -> tuple[Tensor, Tensor]:
-            scaled = point * scale
-            weight = scaled[:, :-1]
-            loss, slope, bias_slope = self._loss(weight, scaled[:, -1])
-            loss = loss + 0.5 * pull.double() * weight.square().sum((1, 2)).double()
-            slope = torch.cat([slope + pull[:, None, None] * weight, bias_slope[:, None]], 1)
-            return loss, slope * scale
+        def pulled(found: _Found, point: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+            own = pulls[live]
+            added = 0.5 * (own * point.square()).sum((1, 2)).double()
+            return found.loss + added, (found.slope + own * point) * scale[live]
 
-        start = torch.cat([self.coordinates, self.bias[:, None]], 1) / scale
-        found = minimise(objective, start) * scale
-        self.coordinates, self.bias = found[:, :-1], found[:, -1]
+        def objective(point: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+            plain = point * scale[live]
+            return pulled(self._loss(plain, live), plain, live)
+
+        known = [(step / scale, (change + pulls * step) * scale) for step, change in self._memory]
+        point, learnt = minimise(objective, start / scale, pulled(first, start, every), known)
+        for step, change in learnt:
+            plain = step * scale
+            self._memory.append((plain, change / scale - pulls * plain))
+        self.point = point * scale
+        self._walked = [*self._walked[-1:], (strength, self.point)]
         return self._heads()
 
-    def _loss(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean loss of each block, and its slopes by coordinates (blocks, r, classes) and biases (blocks, classes)."""
-        count, _, classes = self.shape
-        matrix = self._to_columns(weight)
-        shift = (bias.flatten() - self.rows.centre @ matrix)[None]
+    def _ahead(self, strength: float) -> Tensor:
+        """Where the last two solutions point to: solutions move evenly with the strength's logarithm."""
+        if len(self._walked) < 2:
+            return self.point
+        (first, before), (second, last) = self._walked
+        if first == second:
+            return last
+        return last + (last - before) * (math.log(strength / second) / math.log(second / first))
+
+    def _loss(self, point: Tensor, live: Tensor, *, curved: bool = False) -> _Found:
+        """What the rows say of points (blocks, r + 1, classes) of the blocks `live`."""
+        count, _, classes = point.shape
+        matrix, share = self._to_columns(point[:, :-1]), self.problem.share[:, live]
+        shift = (point[:, -1].flatten() - self.rows.centre @ matrix)[None]
         loss, slope = torch.zeros(count, dtype=torch.float64), torch.zeros_like(matrix)
-        bias_slope = torch.zeros(matrix.shape[1])
+        bias_slope, curvature = torch.zeros(matrix.shape[1]), torch.zeros(count, classes)
         for start in range(0, len(self.rows.matrix), _ROWS):
-            part = self.rows.matrix[start : start + _ROWS]
+            rows = slice(start, start + _ROWS)
+            part = self.rows.matrix[rows]
             logits = torch.addmm(shift, part, matrix).view(len(part), count, classes)
-            share = self.problem.share[start : start + _ROWS]
-            losses, slopes = self._pointwise(logits, self.problem.truth[start : start + _ROWS], share)
-            loss += (losses * share).sum(0, dtype=torch.float64)
+            if curved:
+                curvature += self._curvature(logits, self.problem.truth[rows], share[rows])
+            losses, slopes = self._pointwise(logits, self.problem.truth[rows], share[rows])
+            loss += (losses * share[rows]).sum(0, dtype=torch.float64)
             weighted = slopes.view(len(part), -1)
             slope.addmm_(part.T, weighted)
             bias_slope += weighted.sum(0)
         slope -= torch.outer(self.rows.centre, bias_slope)
         if self.rows.basis is not None:
             slope = self.rows.basis.T @ slope
-        return loss, slope.view(-1, count, classes).transpose(0, 1), bias_slope.view(count, classes)
+        whole = torch.cat([slope, bias_slope[None]]).view(-1, count, classes).transpose(0, 1)
+        return _Found(loss, whole, curvature.clamp_min(_LEAST_CURVATURE)[:, None])
+
+    def _curvature(self, logits: Tensor, truth: Tensor, share: Tensor) -> Tensor:
+        """Sum (blocks, classes) over rows of share x second derivative of the loss by the logit."""
+        if self.problem.single:
+            rates = torch.softmax(logits, 2)
+            bent = (rates - rates.square()).mul_(share[:, :, None]).sum(0)
+            # rates that add up to one make the classes move against each other
+            return bent * (self.problem.classes / max(1, self.problem.classes - 1))
+        rates = torch.sigmoid(logits)
+        weight = torch.ones(self.problem.classes)
+        if self.problem.positive is not None:
+            weight = torch.where(truth > 0, self.problem.positive, weight)[:, None]
+        return (weight * (rates - rates.square()) * share[:, :, None]).sum(0)
 
     def _pointwise(self, logits: Tensor, truth: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (n, blocks), and its slope by the logits (n, blocks, classes) times the share; the logits are used up."""
@@ -224,9 +268,7 @@ class Solver:
             place = truth[:, None, None].expand(-1, logits.shape[1], 1)
             rates = logits.sub_(logits.amax(2, keepdim=True))
             own = rates.gather(2, place)[:, :, 0]
-            total = rates.exp_().sum(
-                2
-            )  # the one exponential: it takes as long as the products with few columns
+            total = rates.exp_().sum(2)  # the one exponential: as long as the products with few columns
             slopes = rates.mul_((share / total)[:, :, None])
             slopes.scatter_add_(2, place, -share[:, :, None])
             return total.log() - own, slopes
@@ -240,79 +282,15 @@ class Solver:
 
     def _to_columns(self, weight: Tensor) -> Tensor:
         """(columns, blocks x classes) of weights (blocks, r, classes) in the solver's coordinates."""
-        matrix = weight.transpose(0, 1).reshape(weight.shape[1], self.shape[0] * self.shape[2])
+        matrix = weight.transpose(0, 1).flatten(1)
         return matrix if self.rows.basis is None else self.rows.basis @ matrix
 
     def _heads(self) -> list[LinearHead]:
         count, _, classes = self.shape
-        weights = self._to_columns(self.coordinates).view(-1, count, classes).permute(1, 2, 0).double()
+        weights = self._to_columns(self.point[:, :-1]).view(-1, count, classes).permute(1, 2, 0).double()
         if self.rows.outer is not None:
             weights = weights @ self.rows.outer.T
         heads = []
-        for weight, bias in zip(weights.numpy(), self.bias.double().numpy(), strict=True):
+        for weight, bias in zip(weights.numpy(), self.point[:, -1].double().numpy(), strict=True):
             heads.append(LinearHead(weight=weight, bias=bias - weight @ self.rows.origin))
         return heads
-
-
-Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Points (blocks, …) -> losses (blocks,) in double precision, and slopes of the points' shape."""
-
-
-def minimise(objective: Objective, start: Tensor) -> Tensor:
-    """The lowest point of each block's loss, by L-BFGS in which every block has its own memory and step length.
-
-    Own code because SciPy's works on one problem at a time, in double precision, and took most of the time.
-
-    Args:
-        objective: convex, scaled so that a unit step along the negative slope does not overshoot.
-        start: (blocks, rows, columns).
-
-    Source: Nocedal & Wright 2006, algorithms 7.4 and 3.1.
-    """
-    point = start
-    loss, slope = objective(point)
-    memory: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=_MEMORY)
-    running = torch.ones(len(start), dtype=torch.bool)
-    for _ in range(_ITERATIONS):
-        running &= slope.abs().amax((1, 2)) > _SLOPE
-        if not running.any():
-            break
-        direction = -_newton_like(slope, memory)
-        fall = _dot(direction, slope).double()
-        step = running.float()
-        for _ in range(_HALVINGS):
-            trial = point + step[:, None, None] * direction
-            trial_loss, trial_slope = objective(trial)
-            high = trial_loss > loss + _ENOUGH * step * fall + _NOISE * loss.abs()
-            if not high.any():
-                break
-            step = torch.where(high, step / 2, step)
-        gain = loss - trial_loss
-        step_taken, change = trial - point, trial_slope - slope
-        memory.append((step_taken, change, _dot(step_taken, change)))
-        running &= gain > _GAIN * loss.abs()
-        point, loss, slope = trial, trial_loss, trial_slope
-    return point
-
-
-def _newton_like(slope: Tensor, memory: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """The slope times an estimate of the inverse curvature, block by block (the two-loop recursion)."""
-    out, shares = slope, []
-    for step, change, product in reversed(memory):
-        usable = product > _TINY
-        share = torch.where(usable, _dot(step, out) / product.clamp_min(_TINY), 0.0)
-        out = out - share[:, None, None] * change
-        shares.append((share, usable))
-    if memory:
-        _, change, product = memory[-1]
-        size = _dot(change, change)
-        usable = (product > _TINY) & (size > _TINY)
-        out = out * torch.where(usable, product / size.clamp_min(_TINY), 1.0)[:, None, None]
-    for (step, change, product), (share, usable) in zip(memory, reversed(shares), strict=True):
-        back = torch.where(usable, _dot(change, out) / product.clamp_min(_TINY), 0.0)
-        out = out + (share - back)[:, None, None] * step
-    return out
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2))

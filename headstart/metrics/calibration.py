@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart._core.seed import generator
-from headstart.metrics.intervals import Draws, mean_interval, percentile, wilson
+from headstart.metrics.intervals import Draws, percentile, wilson
 from headstart.metrics.records import Metric, ReliabilityBin
 
 Floats = NDArray[np.floating]
@@ -18,7 +17,6 @@ BINS = 15
 """Equal-width bins, as Guo et al. 2017 use."""
 
 _PER_BIN = 20  # images of a bin, at least: with fewer its share of right answers says nothing
-_FOLDS = 5
 _LOG_BOUNDS = (math.log(0.05), math.log(20.0))
 
 
@@ -132,78 +130,6 @@ def _erf(x: Floats) -> Floats:
     t = 1 / (1 + 0.3275911 * x)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     out: Floats = 1 - series * np.exp(-(x**2))
-    return out
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Calibration that treats the classes apart: calibrated logits are `logits * scale + shift`; both (classes,)."""
-
-    scale: NDArray[np.float64]
-    shift: NDArray[np.float64]
-
-    def __call__(self, logits: Floats) -> NDArray[np.float64]:
-        """Calibrated logits (N, classes)."""
-        return np.asarray(logits * self.scale + self.shift, np.float64)
-
-
-def fit_vector(logits: Floats, truth: NDArray[np.int64]) -> Scaling:
-    """The scale and shift of each class's logit with the lowest log-loss, scales > 0.
-
-    Args:
-        logits: (N, classes), of images that the network was not trained on.
-        truth: (N,) class indices.
-
-    Source: Guo et al. 2017, vector scaling.
-    """
-    from scipy.optimize import minimize  # as in fit_temperature
-
-    classes, start = logits.shape[1], math.log(1 / fit_temperature(logits, truth))
-    hot = np.eye(classes)[truth]
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        scale, shift = np.exp(parameters[:classes]), parameters[classes:]
-        given = logits * scale + shift
-        shifted = given - given.max(1, keepdims=True)
-        mass = np.exp(shifted)
-        total = mass.sum(1, keepdims=True)
-        step = (mass / total - hot) / len(truth)
-        value = float((np.log(total[:, 0]) - (shifted * hot).sum(1)).mean())
-        return value, np.concatenate([(step * logits).sum(0) * scale, step.sum(0)])
-
-    found = minimize(
-        loss, np.concatenate([np.full(classes, start), np.zeros(classes)]), jac=True, method="L-BFGS-B"
-    )
-    return Scaling(np.exp(found.x[:classes]), found.x[classes:])
-
-
-def vector_pays(logits: Floats, truth: NDArray[np.int64], draws: Draws, *, seed: int) -> bool:
-    """Whether scaling each class apart has a lower log-loss than one temperature, on images that neither was fitted to.
-
-    Both are fitted on four fifths of the images and judged on the rest, five times; it pays where the paired interval of
-    the difference lies below zero.
-
-    Args:
-        logits: (N, classes), of images that the network was not trained on.
-        truth: (N,) class indices.
-        draws: resamples of the N images.
-        seed: of the division.
-    """
-    if len(truth) < _FOLDS * logits.shape[1] * 2:  # two numbers a class, from so few images, are noise
-        return False
-    number = generator(seed, "scaling").permutation(len(truth)) % _FOLDS
-    difference = np.empty(len(truth))
-    for turn in range(_FOLDS):
-        seen, held = number != turn, number == turn
-        one = logits[held] / fit_temperature(logits[seen], truth[seen])
-        many = fit_vector(logits[seen], truth[seen])(logits[held])
-        difference[held] = _losses(many, truth[held]) - _losses(one, truth[held])
-    return mean_interval(difference, draws)[1] < 0
-
-
-def _losses(logits: Floats, truth: NDArray[np.int64]) -> Floats:
-    shifted = logits - logits.max(1, keepdims=True)
-    out: Floats = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(truth)), truth]
     return out
 
 

@@ -30,7 +30,9 @@ _USUAL_RATE = 0.25  # errors fall as n ** -rate where there were too few images 
 # to what is usual, the more the larger its error is: the best of many is else expected to be what it was by luck.
 _DEPTH_DIFFERENCE, _SIZE_DIFFERENCE = 0.06, 0.02
 _DEPTHS_AGREE = 0.5  # share of the output's loss at another size that earlier depths show too
-_PIXELS_LOST = 0.02  # accuracy that a size usually loses which does not show every pixel of the images
+# Accuracy that a size usually loses which does not show every pixel of the images: cross-validated 1.9 +- 1.4 points over
+# three sets. Sizes that show them all lost 1.1 +- 1.5 (below 150 px) and -0.7 +- 0.8 (above) over six sets.
+_PIXELS_LOST = 0.02
 _EPOCHS = 4.0  # passes after which tuning has reached 1 - 1/e of what it will reach
 _SCRATCH_EPOCHS = 30.0  # the same from scratch: about 90 passes are usual
 _SCRATCH_FROM, _SCRATCH_EQUAL = (
@@ -86,7 +88,9 @@ class Setting:
         if found is None or self.size == self.native:
             return 0.0
         usual = 0.0 if self.shows_all else _PIXELS_LOST
-        measured = drawn(found.loss, found.loss_error, usual, spread=_SIZE_DIFFERENCE)
+        # That no image changed sides is no proof that none would: at least one more or less.
+        error = max(found.loss_error, 1 / max(1, found.images or self.evidence.images))
+        measured = drawn(found.loss, error, usual, spread=_SIZE_DIFFERENCE)
         return usual + trust * (measured - usual)
 
     @property

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from headstart import auditing, data, evaluation, weights
 from headstart._core import files, records
+from headstart._core.errors import BadInput
 from headstart.auditing import Audit, Material, softmax
 from headstart.data.records import Dataset, DatasetFacts, LoadOptions, Sample
 from headstart.evaluation import About, Answers, Evaluation
@@ -188,7 +189,12 @@ def _with_pictures(audit: Audit, samples: Sequence[Sample], folder: Path) -> Aud
     shown = []
     for number, suspect in enumerate(audit.suspects[:_PICTURES]):
         place = f"{FOLDER}/suspect-{number}.jpg"
+        try:
+            picture = small_square(named[suspect.name].source)
+        except BadInput:  # the file went away: the label is told without its picture
+            shown.append(suspect)
+            continue
         with files.atomic(folder / place, sync=False) as temporary:
-            small_square(named[suspect.name].source).save(temporary, format="JPEG", quality=_QUALITY)
+            picture.save(temporary, format="JPEG", quality=_QUALITY)
         shown.append(replace(suspect, picture=place))
     return replace(audit, suspects=(*shown, *audit.suspects[_PICTURES:]))

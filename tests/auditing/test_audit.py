@@ -75,6 +75,15 @@ def test_looks_of_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(look_at(samples).thumbs, looks.thumbs)
 
 
+def test_a_file_that_went_away_is_like_no_other(tmp_path: Path) -> None:
+    material = trouble(tmp_path)
+    (tmp_path / "train4.jpg").unlink()
+    (tmp_path / "train5.jpg").write_bytes(b"no picture")
+    found = audit(material)
+    assert not found.pairs
+    assert look_at(material.samples).thumbs[4].max() == 0
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of 30 images: one dark, one bright, two of them in the wrong folder."""

@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.auditing.alignment import matches
-from headstart.auditing.duplicates import SAME, clusters, hashes, near_duplicates
+from headstart.auditing.duplicates import SAME, clusters, hashes, near_duplicates, needed
 from headstart.auditing.neighbours import SMALL, close_pairs, projected, unit
 from tests.auditing.pictures import COPIES, scene, thumbs
 
@@ -37,6 +38,25 @@ def test_features_bring_candidates_but_do_not_decide() -> None:
 def test_plain_surfaces_are_no_copies() -> None:
     plain = np.full((6, 32, 32), 200, np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None]
     assert len(near_duplicates(plain).pairs) == 0
+
+
+def test_digits_are_not_each_others_copies() -> None:
+    """Thousands of pairs of ones and zeros correlate above 0.88; a copy among them is still found."""
+    sets = pytest.importorskip("sklearn.datasets")
+    digits = [Image.fromarray((image * 15).astype(np.uint8)) for image in sets.load_digits().images[:300]]
+    small = thumbs([*digits, digits[0]])
+    assert len(near_duplicates(small, same=SAME).pairs) > 50
+    found = near_duplicates(small)
+    assert found.same > 0.99
+    assert [0, 300] in found.pairs.tolist()
+    assert len(found.pairs) <= 3
+
+
+def test_a_video_does_not_hide_its_own_copies() -> None:
+    """Half of the pictures are of two scenes: what is asked of a pair stays what photos ask."""
+    scenes = [scene(seed) for seed in range(20)]
+    frames = [COPIES[kind](scene(50 + which)) for which in range(2) for kind in COPIES for _ in range(2)]
+    assert needed(thumbs(scenes + frames)) == pytest.approx(needed(thumbs(scenes)), abs=0.03)
 
 
 def test_same_composition_is_not_the_same_picture() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 
 from headstart._core.errors import BadOption
 from headstart.metrics import debiased_error, draw
 from headstart.metrics import multilabel as multi
-from headstart.metrics.calibration import _erf, fit_vector, vector_pays
+from headstart.metrics.calibration import _erf
 from headstart.metrics.conformal import calibrate, sets
 from headstart.metrics.intervals import wilson
 from headstart.metrics.selective import aurc, aurc_metric, risk_curve
@@ -53,25 +52,6 @@ def test_the_error_function() -> None:
 
     x = np.linspace(0, 4, 50)
     assert _erf(x) == pytest.approx(erf(x), abs=2e-7)
-
-
-def test_vector_scaling_is_a_logistic_regression_on_two_classes() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 2, 400)
-    logits = np.stack([np.zeros(400), 1.5 * truth + rng.normal(size=400)], 1)
-    ours = fit_vector(logits, truth)(logits)
-    theirs = LogisticRegression(C=1e9).fit(logits[:, 1:], truth).predict_proba(logits[:, 1:])
-    assert softmax(ours, axis=1) == pytest.approx(theirs, abs=2e-3)
-
-
-def test_vector_scaling_pays_only_where_classes_are_off_by_different_amounts() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 900)
-    logits = 2 * (rng.normal(size=(900, 3)) + 2 * np.eye(3)[truth])
-    draws = draw(900, seed=0)
-    assert not vector_pays(logits, truth, draws, seed=0)
-    assert vector_pays(logits + np.array([2.0, 0, -1.0]), truth, draws, seed=0)
-    assert not vector_pays(logits[:20] + np.array([2.0, 0, -1.0]), truth[:20], draw(20, seed=0), seed=0)
 
 
 def test_the_conformal_quantile_by_hand() -> None:
