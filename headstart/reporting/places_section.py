@@ -6,6 +6,7 @@ from typing import Any
 
 from headstart.reporting import charts
 from headstart.reporting.folder import RunFolder, embedded
+from headstart.reporting.results import level
 from headstart.reporting.wording import interval, is_number, metric_words, number, percent, text
 
 _CURVES = 8  # classes with a curve of their own
@@ -73,6 +74,7 @@ def _matrix(run: RunFolder, table: list[list[int]], *, pixels: bool) -> dict[str
                 "heat": round(n / whole, 3),
                 "right": column == position,
                 "none": not n,
+                "level": level(n / whole),
             }
             for column, n in enumerate(counts)
         ]

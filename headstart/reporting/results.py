@@ -139,13 +139,14 @@ def tiles(run: RunFolder) -> list[dict[str, str]]:
         span_before = interval(raw.get("low"), raw.get("high"), metric_words(before))
         error_below += f"; before scaling {percent(raw.get('value'))}"
         error_below += f" ({span_before})" if span_before != MISSING else ""
+    calibration = {"label": "Calibration error", "value": percent(error.get("value")), "below": error_below}
     return [
         {
             "label": f"{words.label}, {split}" if split else words.label,
             "value": amount(metric.get("value"), words),
             "below": f"{span}, n{SPACE}={SPACE}{number(numbers.get('n'))}" if name else "not evaluated",
         },
-        {"label": "Calibration error", "value": percent(error.get("value")), "below": error_below},
+        *([] if run.evaluation.get("places") else [calibration]),
         {"label": "Method", "value": method_words(method), "below": f"{text(_weights_name(run))}{twice}"},
         {
             "label": "Time",
@@ -280,7 +281,7 @@ def confusion_section(run: RunFolder) -> dict[str, Any]:
                     "n": n,
                     "heat": round(n / sums[i], 3) if sums[i] else 0,
                     "right": i == j,
-                    "level": _level(n / sums[i] if sums[i] else 0),
+                    "level": level(n / sums[i] if sums[i] else 0),
                     "predicted": classes[j],
                 }
                 for j, n in enumerate(row)
@@ -296,7 +297,7 @@ def confusion_section(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _level(share: float) -> str:
+def level(share: float) -> str:
     """How deep a cell's colour is: decides which text stays readable on it."""
     return "deep" if share > 0.78 else "mid" if share > 0.65 else ""
 

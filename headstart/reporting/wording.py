@@ -123,6 +123,8 @@ _ALIASES = {
     "mean_average_precision": "map",
     "map_macro": "map",
     "f1 of each image": "f1_samples",
+    "ap of each image": "image_ap",
+    "mean iou of each image": "image_miou",
     "f1_macro": "macro_f1",
     "f1_micro": "micro_f1",
     "brier_score": "brier",

@@ -192,17 +192,19 @@ def write_sheet(path: str | Path, source: str, options: LoadOptions) -> None:
         raise BadInput(f"{source} has neither boxes nor masks.", hint="Leave --sheet away.")
     train = dataset.train
     chosen = [train[n * len(train) // min(_SHEET, len(train))] for n in range(min(_SHEET, len(train)))]
-    cells = []
-    for sample in chosen:
-        picture = _drawn(open_rgb(sample.source), truth_of(sample), dataset.classes, scores=False)
+    pictures = [
+        _drawn(open_rgb(sample.source), truth_of(sample), dataset.classes, scores=False) for sample in chosen
+    ]
+    for picture in pictures:
         picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
-        cell = Image.new("RGB", (_CELL, _CELL), (255, 255, 255))
+    size = (max(picture.width for picture in pictures), max(picture.height for picture in pictures))
+    cells = [Image.new("RGB", size, (255, 255, 255)) for _ in pictures]
+    for cell, picture in zip(cells, pictures, strict=True):
         cell.paste(picture)
-        cells.append(cell)
     rows = [beside(cells[start : start + 4]) for start in range(0, len(cells), 4)]
     out = Image.new("RGB", (rows[0].width, sum(row.height + 6 for row in rows)), (255, 255, 255))
     for number, row in enumerate(rows):
-        out.paste(row, (0, number * (_CELL + 6)))
+        out.paste(row, (0, number * (size[1] + 6)))
     target = Path(path)
     with files.atomic(target) as temporary:
         out.save(temporary, format="PNG" if target.suffix.lower() == ".png" else "JPEG", quality=_QUALITY)

@@ -139,3 +139,15 @@ def test_a_classifier_has_no_places(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="says nothing about places"):
         bundle.places([np.zeros((8, 8, 3), np.uint8)])
     assert isinstance(validation_images(done.folder)[0], Sample)
+
+
+def test_a_sheet_of_what_annotations_say(tmp_path: Path) -> None:
+    from headstart.data.records import LoadOptions
+    from headstart.runs.places import write_sheet
+
+    boxes, masks = write(tmp_path / "data", 12)
+    for name, data in (("boxes.png", boxes), ("masks.png", masks)):
+        write_sheet(tmp_path / name, str(data), LoadOptions())
+        sheet = Image.open(tmp_path / name)
+        assert sheet.width == 4 * 96 + 3 * 6
+        assert np.asarray(sheet).std() > 10
