@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -126,6 +126,31 @@ class FeatureStore:
         """
         return self._fill(samples, self._pass(samples, tuple(depths), view), clock)
 
+    def add(self, samples: Sequence[Sample], depths: Sequence[str], found: Mapping[str, Features]) -> None:
+        """Keep what another pass of the same network computed in eager float32, as `get_depths` would have.
+
+        Nothing is kept where this store's runtime has another precision: its features are to be comparable.
+
+        Args:
+            samples: scanned ones.
+            depths: as for `get_depths`.
+            found: `output` and each depth -> the samples' rows.
+
+        Raises:
+            BadInput: for a sample without a digest.
+            BadOption: for an unknown depth.
+        """
+        through = self._pass(samples, tuple(depths), None)
+        if through.network.precision != compute.ENGINES[compute.REFERENCE].precision:
+            return
+        keys = row_keys(sample.digest for sample in samples)
+        known = np.ones(len(samples), bool)
+        for rows in through.rows.values():
+            known &= rows.has(keys)
+        _Work(samples, keys, {name: found[name] for name in through.rows}, through).keep(
+            np.flatnonzero(~known)
+        )
+
     def _fill(self, samples: Sequence[Sample], through: _Pass, clock: Clock | None) -> dict[str, Features]:
         keys = row_keys(sample.digest for sample in samples)
         outs = {
@@ -221,16 +246,17 @@ class _Work:
                     ready += len(places)
                     if ready - kept < PIECE:
                         continue
-                    self._keep(todo[kept:ready])
+                    self.keep(todo[kept:ready])
                     kept = ready
                     if any(rows.news() for rows in self.through.rows.values()):
                         break
         finally:
-            self._keep(todo[kept:ready])
+            self.keep(todo[kept:ready])
         left = todo[ready:]
         return left[~self.read(left)]
 
-    def _keep(self, positions: Positions) -> None:
+    def keep(self, positions: Positions) -> None:
+        """Put the rows of these positions into the stores, but for images whose file has changed since it was scanned."""
         sound = positions[np.array([_unchanged(self.samples[position]) for position in positions], bool)]
         for name, rows in self.through.rows.items():
             rows.add(self.keys[sound], self.outs[name][sound])

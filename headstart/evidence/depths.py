@@ -98,8 +98,8 @@ def twin_features(
     Raises:
         Stopped: when somebody asked for an end.
     """
-    blank = weights.blank(backbone.info.arch)
-    twin = replace(blank, info=replace(blank.info, preprocess=backbone.info.preprocess))
+    facts = replace(backbone.info, name=f"random:{backbone.info.arch}", objective="none", sha256="")
+    twin = weights.blank(backbone.info.arch, facts=facts)
     store = FeatureStore(twin, among=probing.samples)
     return store.get_depths(probing.samples, depth_names(backbone), clock=clock)
 

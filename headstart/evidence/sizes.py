@@ -28,7 +28,8 @@ LEAST_SIZE = 96
 _DETAIL = 0.75  # quantile of the images' short sides that should come through
 _CHEAPER = 0.7  # of the network's own size: half the work
 _WARM, _TIMED = 8, compute.BATCH  # images of the passes that warm up and that are timed
-_TURNS = 3
+_EAGER = 16  # … that are timed in eager torch, which has nothing to fill but one batch
+_COMPARED, _TURNS = 4, 2  # images of a run, and runs, by which sizes are compared
 
 
 def candidate_sizes(contract: Preprocess, short_sides: Sequence[int]) -> tuple[int, ...]:
@@ -142,8 +143,9 @@ def seconds_of_pass(
     Raises:
         Stopped: when somebody asked for an end.
     """
-    samples = probing.samples[:_TIMED]
     network = compute.choose(backbone, among, backbone.info.preprocess, depths=depths)
+    eager = network.chosen.engine == compute.REFERENCE
+    samples = probing.samples[: _EAGER if eager else _TIMED]
     compute.run(network, samples[:_WARM], label="warming up", clock=clock)
     started = time.perf_counter()
     compute.run(network, samples, label="timing a pass", clock=clock)
@@ -154,7 +156,7 @@ def relative_costs(backbone: Backbone, sizes: Sequence[int], *, engine: str) -> 
     """What a frozen pass costs at each size, in units of one at the network's own.
 
     All are timed in one runtime that needs no compiling: a size that few images were probed at would else be compared in
-    eager torch with another that was compiled. The best of three short runs each, in turn: a busy moment falls on all.
+    eager torch with another that was compiled. The best of two short runs each, in turn: a busy moment falls on all.
 
     Args:
         backbone: under its own contract.
@@ -170,7 +172,7 @@ def relative_costs(backbone: Backbone, sizes: Sequence[int], *, engine: str) -> 
     best = [math.inf] * len(tried)
     for turn in range(1 + _TURNS):  # the first one warms up
         for place, (size, network) in enumerate(zip(tried, networks, strict=True)):
-            blank = np.zeros((_WARM, size, size, 3), np.uint8)
+            blank = np.zeros((_COMPARED, size, size, 3), np.uint8)
             started = time.perf_counter()
             network(blank)
             if turn:

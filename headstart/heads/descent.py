@@ -16,8 +16,8 @@ MEMORY = 10
 GAP = 1e-5
 """What a step may still promise to take off a block's loss, in nats, where its descent ends.
 
-A promise is low: the loss lay up to 4e-5 above the lowest (5 strengths, 10 to 60 classes), which moves a held-out loss by a
-three-hundredth of its standard error on 1000 images.
+A promise is low: the loss lay up to 3e-5 above the lowest (5 strengths, 10 to 60 classes), which moves a held-out loss by a
+few hundredths of its standard error on 1000 images at most.
 """
 
 _ITERATIONS, _HALVINGS = 200, 12

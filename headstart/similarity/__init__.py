@@ -1,7 +1,15 @@
 """How far images lie from what a network was pretrained on, at every depth, without the source's images."""
 
-from headstart.similarity.distance import Distance, domain_distance, symmetric_kl
-from headstart.similarity.moments import Moments, Place, image_moments
+from headstart.similarity.distance import (
+    LIMIT,
+    Distance,
+    class_weights,
+    distance_of,
+    domain_distance,
+    even_choice,
+    symmetric_kl,
+)
+from headstart.similarity.moments import Beside, Moments, Place, image_moments
 from headstart.similarity.reference import (
     Reference,
     batchnorm_reference,
@@ -16,6 +24,8 @@ __all__ = [
     "CLOSE",
     "FAR",
     "KNOWN",
+    "LIMIT",
+    "Beside",
     "Distance",
     "KnownDomain",
     "Moments",
@@ -23,7 +33,10 @@ __all__ = [
     "Reference",
     "Standing",
     "batchnorm_reference",
+    "class_weights",
+    "distance_of",
     "domain_distance",
+    "even_choice",
     "image_moments",
     "load_reference",
     "reference_of",

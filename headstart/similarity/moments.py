@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from headstart._core.clock import Clock
 from headstart._core.errors import BadInput
 from headstart._core.progress import track
 from headstart.compute import Stopped
+from headstart.compute.taps import Reading, Tapped
 from headstart.data.records import Sample
 from headstart.pixels import batches, in_order, normalise, read_pixels
 from headstart.weights import Backbone
@@ -58,12 +59,17 @@ class Moments:
 
 
 def image_moments(
-    backbone: Backbone, samples: Sequence[Sample], *, places: Sequence[Place], clock: Clock | None = None
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    *,
+    places: Sequence[Place],
+    beside: Beside | None = None,
+    clock: Clock | None = None,
 ) -> Moments:
     """The moments of these images under the weights' own preprocessing, where the network's parameters lie.
 
     The network is put into evaluation mode for the pass (its statistics do not move) and back into its modes after it.
-    A place that the pass does not reach is left out.
+    A place that the pass does not reach is left out. Only a network in float32 can give anything beside.
 
     Raises:
         BadInput: without images, or when nothing asked for was reached.
@@ -78,12 +84,19 @@ def image_moments(
         groups=in_order(len(samples), BATCH),
     )
     taps = [_Tap(place) for place in places]
-    with _watching(backbone.module, taps), torch.inference_mode():
+    tapped = Tapped(backbone.module, preprocess, beside.readings) if beside is not None else None
+    body = backbone.module if tapped is None else tapped.network
+    with _watching(body, taps), torch.inference_mode():
         for batch in track(stream, label="measuring the images", total=len(samples), weight=BATCH):
             if clock is not None and clock.stop_reason:
                 raise Stopped(clock.stop_reason)
-            images = normalise(batch.pixels.to(parameter.device), preprocess).to(parameter.dtype)
-            backbone.module(images.contiguous(memory_format=torch.channels_last))
+            pixels = batch.pixels.to(parameter.device)
+            if beside is not None and tapped is not None:
+                found = tapped(pixels.permute(0, 2, 3, 1))
+                beside.take(batch.positions, tuple(each.float().cpu().numpy() for each in found))
+            else:
+                images = normalise(pixels, preprocess).to(parameter.dtype)
+                body(images.contiguous(memory_format=torch.channels_last))
             for tap in taps:
                 tap.close()
     taps = [tap for tap in taps if tap.rows]
@@ -99,6 +112,20 @@ def image_moments(
         means=tuple(rows[0] + centre for rows, centre in zip(both, centres, strict=True)),
         variances=tuple(np.maximum(rows[1] - rows[0] ** 2, 0.0) for rows in both),
     )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a pass that measures moments gives besides, so that nobody has to compute it again.
+
+    Attributes:
+        readings: depth -> how its output is read.
+        take: is given the positions of a batch, and its outputs as an engine of `compute` has them: the network's own,
+            then each depth's.
+    """
+
+    readings: Mapping[str, Reading]
+    take: Callable[[tuple[int, ...], tuple[NDArray[np.float32], ...]], None]
 
 
 @dataclass

@@ -40,12 +40,19 @@ def _source(name: str, arch: str) -> tuple[Source, str]:
     return source, identifier
 
 
-def blank(arch: str, *, seed: int = _SEED) -> Backbone:
-    """A backbone with random weights, for the same seed always the same; needs no network."""
-    facts = SOURCES["random"].info(arch, "")
+def blank(arch: str, *, seed: int = _SEED, facts: WeightsInfo | None = None) -> Backbone:
+    """A backbone with random weights, for the same seed always the same; needs no network.
+
+    Args:
+        arch: name of the architecture.
+        seed: of the weights.
+        facts: about it; None: those of the source `random`, which may build a network to count its parameters.
+    """
+    known = facts or SOURCES["random"].info(arch, "")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return take_apart(build(arch), facts)
+        # as torch.manual_seed, which also imports torch's compiler where nobody has yet: over a second
+        torch.default_generator.manual_seed(seed)
+        return take_apart(build(arch), known)
 
 
 def load(name: str, *, arch: str = "") -> Backbone:
