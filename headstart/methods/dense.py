@@ -22,8 +22,8 @@ BATCH = 8
 LEAST_BATCH_FOR_TUNED_NORM = 16  # below, batch statistics are too noisy to train on (Wu & He 2018, figure 1)
 
 WITHOUT_EFFECT = {
-    "detect": ("label_smoothing", "class_weights", "head_start", "mixup", "cutmix"),
-    "segment": ("head_start", "mixup", "cutmix", "class_weights"),
+    "detect": ("label_smoothing", "class_weights", "head_start", "mixup", "cutmix", "views"),
+    "segment": ("head_start", "mixup", "cutmix", "class_weights", "views"),
 }
 """Parameters of tuning that these tasks' losses and heads do not know."""
 
@@ -73,7 +73,7 @@ def resolve(
         given: what the user, or the method, asks for.
         pace: what suits the method.
     """
-    if lost := next((name for name in WITHOUT_EFFECT[facts.task] if _differs(kind, name, given)), ""):
+    if lost := without_effect(kind, facts.task, given):
         return Decline(reason=f"--{lost.replace('_', '-')} has no effect on {facts.task}: leave it away")
     batch = int(given.get("batch_size", BATCH))
     per_epoch = math.ceil(facts.n_train / batch)
@@ -100,6 +100,11 @@ def resolve(
         why = "the same statistics in training and in use, whatever the batch; small batches have noisy ones"
         choices.append(Choice(what="batchnorm", value=params.batchnorm, why=why))
     return Suggestion(params=params, choices=tuple(choices))
+
+
+def without_effect(kind: type[Any], task: str, given: dict[str, Any]) -> str:
+    """The first value that was asked for and that this task does not know; empty: none. Other tasks know all."""
+    return next((name for name in WITHOUT_EFFECT.get(task, ()) if _differs(kind, name, given)), "")
 
 
 def _differs(kind: type[Any], name: str, given: dict[str, Any]) -> bool:

@@ -14,6 +14,8 @@ from headstart.data.records import Dataset, DatasetFacts
 from headstart.evidence import Evidence
 from headstart.evidence.sizes import takes
 from headstart.features import FeatureStore
+from headstart.methods import METHODS
+from headstart.methods.dense import without_effect
 from headstart.planning import Plan, Wishes
 from headstart.ranking import Ranking
 from headstart.runs.options import FitOptions
@@ -155,6 +157,17 @@ def _of_file(path: Path, facts: DatasetFacts, backbone: Backbone) -> Plan:
             f"{path}: frame is {plan.frame}.",
             hint="For boxes and masks it is [width, height], both multiples of 32; for other tasks null.",
         )
+    for rung in plan.rungs:
+        row = METHODS[rung.method]
+        if facts.task not in row.tasks:
+            raise BadPlan(
+                f"{path}: {rung.method} is not made for the task {facts.task}.", hint="Remove this rung."
+            )
+        if lost := without_effect(row.params, facts.task, rung.params):
+            raise BadPlan(
+                f"{path}: {lost} = {rung.params[lost]} of the rung {rung.method} has no effect on {facts.task}.",
+                hint="Make a plan of this data: headstart plan DATA --json",
+            )
     native = backbone.info.preprocess
     if plan.input_size not in (None, native.height) and not takes(backbone, plan.input_size):
         raise BadPlan(

@@ -128,6 +128,25 @@ def test_what_has_no_effect_is_refused(tmp_path: Path) -> None:
         fit(data, weights="auto", out=str(tmp_path / "run"))
 
 
+def test_an_edited_plan_is_checked_for_the_task(tmp_path: Path) -> None:
+    from headstart.runs.fit import plan
+
+    data = write(tmp_path / "data", 8)[0]
+    made = records.to_plain(plan(data, weights=NETWORK, method="full").plan)
+    edits: list[tuple[str, dict[str, object]]] = [
+        (
+            "has no effect on detect",
+            {"rungs": [made["rungs"][0] | {"params": made["rungs"][0]["params"] | {"mixup": 0.2}}]},
+        ),
+        ("frame is", {"frame": [100, 64]}),
+        ("but frame is 128x96 px", {"frame": [128, 96]}),
+    ]
+    for words, edit in edits:
+        (tmp_path / "plan.json").write_text(json.dumps(made | edit))
+        with pytest.raises(BadPlan, match=words):
+            plan(data, plan=str(tmp_path / "plan.json"))
+
+
 def test_a_classifier_has_no_places(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for number in range(6):
