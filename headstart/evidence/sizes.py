@@ -14,6 +14,7 @@ from headstart import compute
 from headstart._core.clock import Clock
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
+from headstart.evidence.depths import OUTPUT, depth_names
 from headstart.evidence.probing import Floats, Probing, correctness, mean_and_error
 from headstart.evidence.records import SizeProbe
 from headstart.features import FeatureStore
@@ -29,7 +30,7 @@ _DETAIL = 0.75  # quantile of the images' short sides that should come through
 _CHEAPER = 0.7  # of the network's own size: half the work
 _WARM, _TIMED = 8, compute.BATCH  # images of the passes that warm up and that are timed
 _EAGER = 16  # … that are timed in eager torch, which has nothing to fill but one batch
-_COMPARED, _TURNS = 4, 2  # images of a run, and runs, by which sizes are compared
+_COMPARED, _TURNS = 4, 4  # images of a run, and runs, by which sizes are compared
 
 
 def candidate_sizes(contract: Preprocess, short_sides: Sequence[int]) -> tuple[int, ...]:
@@ -95,7 +96,9 @@ def probe_size(
         Stopped: when somebody asked for an end.
     """
     store = FeatureStore(sized(backbone, size), among=probing.samples)
-    return correctness(store.get(probing.samples, clock=clock), probing)
+    # All depths, though one is judged: a depth probe at this size then finds them, and they cost next to nothing.
+    found = store.get_depths(probing.samples, depth_names(backbone), clock=clock)
+    return correctness(found[OUTPUT], probing)
 
 
 def size_probes(
@@ -156,7 +159,7 @@ def relative_costs(backbone: Backbone, sizes: Sequence[int], *, engine: str) -> 
     """What a frozen pass costs at each size, in units of one at the network's own.
 
     All are timed in one runtime that needs no compiling: a size that few images were probed at would else be compared in
-    eager torch with another that was compiled. The best of two short runs each, in turn: a busy moment falls on all.
+    eager torch with another that was compiled. The best of four short runs each, in turn: a busy moment falls on all.
 
     Args:
         backbone: under its own contract.

@@ -16,7 +16,7 @@ from headstart._core.clock import Clock
 from headstart.data import from_arrays
 from headstart.data.records import Dataset
 from headstart.evidence import Evidence, Flips, Options
-from headstart.evidence.flips import _STRENGTHS, judge_both
+from headstart.evidence.flips import _FIRST, _STRENGTHS, judge_both
 from headstart.evidence.probing import Probing
 from headstart.features import FeatureStore
 from headstart.methods import METHODS, Suggestion
@@ -47,6 +47,15 @@ def measured(dataset: Dataset, *, clock: Clock | None = None) -> Evidence:
         options=Options(twin=False, cost=False),
         clock=clock,
     )
+
+
+def test_a_mirror_that_does_no_harm_is_not_looked_at_for_long() -> None:
+    harmless, harmful = (measured(wedges(160, turned=turned)).flips for turned in (False, True))
+    assert harmless is not None
+    assert harmful is not None
+    assert harmless.images == _FIRST
+    assert harmless.keeps
+    assert harmful.images > _FIRST
 
 
 def test_a_mirror_that_swaps_the_classes_is_seen() -> None:

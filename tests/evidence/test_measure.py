@@ -11,6 +11,8 @@ from headstart import compute, evidence
 from headstart._core import records
 from headstart._core.clock import Clock
 from headstart.evidence import Evidence, Options
+from headstart.evidence.depths import depth_names
+from headstart.evidence.sizes import sized
 from headstart.features import FeatureStore
 from tests.evidence.pictures import facts_of, stripes, tiny
 
@@ -45,10 +47,15 @@ def test_all_of_it_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_a_fit_afterwards_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured(options=Options(twin=False, cost=False))
+    measured(options=Options(twin=False, cost=False, sizes=(96,)))
     monkeypatch.setattr(compute, "stream", None)  # a call would fail
     dataset, backbone = stripes(80), tiny()
-    assert len(FeatureStore(backbone, among=dataset.samples).get(dataset.train)) == len(dataset.train)
+    for here in (backbone, sized(backbone, 96)):
+        store = FeatureStore(here, among=dataset.samples)
+        assert len(store.get(dataset.train)) == len(dataset.train)
+        assert len(store.get_depths(dataset.train, depth_names(backbone)[1:3])["output"]) == len(
+            dataset.train
+        )
 
 
 def test_without_time_only_the_first_part_is_done_and_the_rest_is_named() -> None:

@@ -63,13 +63,13 @@ def test_networks_say_which_sizes_they_take() -> None:
 
 def test_features_at_another_size_are_other_features(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    real = FeatureStore.get
+    real = FeatureStore.get_depths
 
     def watched(self: FeatureStore, *args: object, **more: object) -> object:
         asked.append(self._backbone.info.preprocess.height)
         return real(self, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(FeatureStore, "get", watched)
+    monkeypatch.setattr(FeatureStore, "get_depths", watched)
     dataset = stripes(40)
     images = choose_images(dataset.train, TASKS["classify"], classes=2, limit=30, seed=0)
     right = probe_size(tiny(), 96, images)
