@@ -33,7 +33,7 @@ from headstart.methods import METHODS, Decline
 from headstart.planning import Rung, make_plan
 from headstart.runs.decide import _measure, at_size, wishes_of
 from headstart.runs.options import FitOptions
-from headstart.tasks import TASKS, Classifier
+from headstart.tasks import TASKS, Network
 from headstart.training import FitResult, Pace, TrainingData
 from headstart.training.rows import rows_of
 from headstart.weights import Backbone
@@ -359,7 +359,7 @@ def _result(events: Generator[training.Event, None, FitResult]) -> FitResult:
 def _tested(ready: Ready, job: Job, result: FitResult) -> NDArray[np.floating]:
     """Logits (N, classes) on the test images; frozen features of all depths come from the common cache."""
     held = ready.training_data(job.size)
-    model: Classifier = result.model
+    model: Network = result.model
     if METHODS[job.method].solver != "features":
         return compute.forward(model, ready.test, held.preprocess, label="testing")
     held.store.get_depths(ready.test, depth_names(ready.backbone))

@@ -16,7 +16,7 @@ from headstart._core.records import from_plain, record
 from headstart._core.seed import derive
 from headstart.methods import METHODS, Applied, Group, Method
 from headstart.planning import Rung
-from headstart.tasks import Classifier
+from headstart.tasks import TASKS, Network
 from headstart.weights import Backbone, blank
 from headstart.weights.records import Stage
 
@@ -34,7 +34,7 @@ class Adapted:
 
     method: Method
     params: Any
-    model: Classifier
+    model: Network
     applied: Applied
     before: dict[str, tuple[str, str]]
     stages: tuple[Stage, ...]
@@ -77,8 +77,8 @@ class Ledger:
     frozen_identical: bool
 
 
-def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int) -> Adapted:
-    """The network for this rung: a copy of the backbone, a new head, and the method's treatment of each part.
+def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int, task: str = "classify") -> Adapted:
+    """The network for this rung: a copy of the backbone, the task's new head, and the method's treatment of each part.
 
     Raises:
         BadPlan: when the method forgets a tensor or treats one twice.
@@ -87,12 +87,13 @@ def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int) -> Adapted
     params = from_plain(method.params, rung.params, where=f"The rung {rung.method!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, rung.method, "head"))
-        model = Classifier(copy.deepcopy(backbone.module), backbone.width, classes)
+        model = TASKS[task].build(replace(backbone, module=copy.deepcopy(backbone.module)), classes)
     applied = method.apply(backbone, model, params)
     _check_cover(model, applied)
     if applied.restart:
         fresh = blank(backbone.info.arch, seed=derive(seed, rung.method, "body"))
-        model.body.load_state_dict(fresh.module.state_dict())
+        state = fresh.module.state_dict()  # of the whole network, of which a task may need less
+        model.body.load_state_dict({name: state[name] for name in model.body.state_dict()})
     trains = {name for group in applied.groups if group.trains for name in group.parameters}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trains)
@@ -107,7 +108,7 @@ def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int) -> Adapted
     )
 
 
-def settle(adapted: Adapted, trained: Classifier) -> Ledger:
+def settle(adapted: Adapted, trained: Network) -> Ledger:
     """The ledger after training.
 
     Raises:
@@ -127,7 +128,7 @@ def settle(adapted: Adapted, trained: Classifier) -> Ledger:
     return Ledger(method=adapted.method.name, groups=tuple(lines), frozen_identical=True)
 
 
-def settle_average(members: Sequence[Adapted], averaged: Classifier, *, name: str) -> Ledger:
+def settle_average(members: Sequence[Adapted], averaged: Network, *, name: str) -> Ledger:
     """The ledger of an average of networks: what was frozen in all of them is frozen in it, and proved to be.
 
     No rate stands in it, because the average was not trained.
@@ -163,7 +164,7 @@ def same_parts(first: Adapted, second: Adapted) -> bool:
     return parts[0] == parts[1]
 
 
-def _check_cover(model: Classifier, applied: Applied) -> None:
+def _check_cover(model: Network, applied: Applied) -> None:
     listed = [name for group in applied.groups for name in (*group.parameters, *group.buffers)]
     actual = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
     wrong = set(listed) ^ set(actual) | {name for name, count in Counter(listed).items() if count > 1}
@@ -174,7 +175,7 @@ def _check_cover(model: Classifier, applied: Applied) -> None:
         )
 
 
-def _line(group: Group, model: Classifier, before: tuple[str, str], after: tuple[str, str]) -> LedgerLine:
+def _line(group: Group, model: Network, before: tuple[str, str], after: tuple[str, str]) -> LedgerLine:
     frozen = [
         b == a
         for b, a, may in zip(before, after, (group.trains, group.buffers_may_move), strict=True)
@@ -201,7 +202,7 @@ def _joined(pair: tuple[str, str]) -> str:
     return hashlib.sha256("".join(pair).encode()).hexdigest()
 
 
-def _hashes(model: Classifier, applied: Applied) -> dict[str, tuple[str, str]]:
+def _hashes(model: Network, applied: Applied) -> dict[str, tuple[str, str]]:
     tensors = dict(model.state_dict())
     tensors |= {
         name: buffer for name, buffer in model.named_buffers() if name not in tensors

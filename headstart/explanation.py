@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from headstart.data.preprocess import Preprocess
 from headstart.pixels import contract_pixels, normalise
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 
 _OPACITY = 0.8  # of the hottest place
 _COOL, _HOT = np.array([255.0, 214.0, 64.0]), np.array([226.0, 32.0, 12.0])  # amber to red
 
 
 def grad_cam(
-    model: Classifier, images: Tensor, *, answers: Sequence[int], layers: Sequence[nn.Module] = ()
+    model: Network, images: Tensor, *, answers: Sequence[int], layers: Sequence[nn.Module] = ()
 ) -> NDArray[np.float32]:
     """Maps (N, h, w) in [0, 1]: how much each place spoke for the answer; all 0 where none did.
 
@@ -128,7 +128,7 @@ def overlaid(seen: Image.Image, heat: NDArray[np.float32]) -> Image.Image:
 
 
 def overlays(
-    model: Classifier,
+    model: Network,
     pictures: Sequence[Image.Image],
     preprocess: Preprocess,
     *,

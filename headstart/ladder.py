@@ -25,7 +25,7 @@ from headstart.heads.logistic import LinearHead
 from headstart.methods import METHODS
 from headstart.metrics import fit_temperature
 from headstart.planning import Plan, Rung, confidence, not_worth
-from headstart.tasks import Classifier, Mirrored, Turned
+from headstart.tasks import Mirrored, Network, Turned
 from headstart.training import Event, FitResult, Pace, TrainingData
 from headstart.training.rows import rows_of
 from headstart.training.solve import set_head
@@ -39,6 +39,7 @@ SOUP, MIRROR = "soup", "mirror"
 """Names in the history of the two steps behind the last rung."""
 
 _REPEATS = 2000
+_FIRST_SHARE = 0.25  # of the budget that the first of several rungs may be planned for
 
 
 @record
@@ -77,7 +78,7 @@ class Climbed:
     """
 
     outcome: Outcome
-    model: Classifier
+    model: Network
     val_logits: NDArray[np.float64]
     crossed: NDArray[np.float64] | None = None
     head: LinearHead | None = None
@@ -114,6 +115,9 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
         compute.Stopped: when somebody asked to stop before the first rung had ended.
     """
     best, done = yield from _climb_rungs(task)
+    if task.data.task.places is not None:  # neither step is made for answers that have places
+        yield _end(task, best)
+        return (best, *(other for other in done if other is not best))
     tries = len(task.plan.rungs) - 1  # challengers on the same validation images
     souped = yield from _soup(task, best, done, tries=tries)
     if souped is not None:
@@ -129,10 +133,13 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
         done.append(mirrored)
         best = mirrored
         yield Kept(best)
-    yield Event(
-        event="ladder_end", rung=best.outcome.method, reason=task.clock.over or "the end of the ladder"
-    )
+    yield _end(task, best)
     return (best, *(other for other in done if other is not best))
+
+
+def _end(task: Climb, best: Climbed) -> Event:
+    reason = task.clock.over or "the end of the ladder"
+    return Event(event="ladder_end", rung=best.outcome.method, reason=reason)
 
 
 def _climb_rungs(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, list[Climbed]]]:
@@ -218,10 +225,14 @@ def _scores(logits: NDArray[np.floating], data: TrainingData, *, train: bool = F
 def _climb_rung(
     task: Climb, rung: Rung, best: Climbed | None, *, first: bool
 ) -> Generator[Event, None, Climbed]:
-    adapted = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed)
+    adapted = adapt(
+        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.plan.task
+    )
     folder = task.folder / rung.method
     clock = task.clock.without_budget() if first else task.clock
-    result = yield from training.fit(adapted, task.data, Pace(clock=clock, folder=folder, every=task.every))
+    share = _FIRST_SHARE if first and len(task.plan.rungs) > 1 else 1.0
+    pace = Pace(clock=clock, folder=folder, every=task.every, planned=max(0.0, task.clock.left) * share)
+    result = yield from training.fit(adapted, task.data, pace)
     kept, reason = judge(result, best, task.data, candidates=len(task.plan.rungs) - 1)
     return _save(folder, result, settle(adapted, result.model), told=(kept, reason), data=task.data)
 
@@ -314,7 +325,9 @@ def _reload(task: Climb, rung: Rung, folder: Path) -> Climbed | None:
             f"{folder / 'model.pt'} cannot be read: {error}.",
             hint=f"Delete the folder {folder}; the rung then starts anew.",
         ) from error
-    model = adapt(rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed).model
+    model = adapt(
+        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.plan.task
+    ).model
     if content["depths"] is not None:
         depths = records.from_plain(compute.Depths, content["depths"], where=str(folder / "model.pt"))
         model = compute.at_depths(model, depths, width=content["model"]["head.weight"].shape[1])
@@ -427,7 +440,7 @@ def _members(outcome: Outcome) -> list[str]:
     return [str(name) for name in found] if isinstance(found, list) else []
 
 
-def _honest(climbed: Climbed) -> Classifier:
+def _honest(climbed: Climbed) -> Network:
     """The network that gave `val_logits`: the rung's own, or a copy with the head from before the validation images."""
     if climbed.head is None:
         return climbed.model

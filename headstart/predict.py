@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,16 @@ from torch import nn
 from headstart import compute
 from headstart._core.errors import BadInput
 from headstart._core.records import record
+from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
-from headstart.data.records import Sample
+from headstart.data.records import ImageSource, Sample
 from headstart.metrics.conformal import COVERAGE, Conformal, sets
 from headstart.metrics.novelty import Novelty
-from headstart.pixels import ahead, cpus, read_pixels
+from headstart.pixels import ahead, contract_pixels, cpus, read_pixels
 from headstart.tasks import TASKS
 
 BATCH = 32
+_FEW = 8  # images with places at a time: their answers are large
 _AHEAD = 3  # batches decoded in advance
 
 
@@ -247,6 +249,63 @@ def _judge(
         if scores is not None and novelty is not None:
             strange = bool(scores[place] > novelty.threshold), float(scores[place])
         yield row, None if inside is None else inside[place], strange
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is said about the places in one image.
+
+    Attributes:
+        path: as the user gave it.
+        source: the image.
+        size: (width, height) in pixels, upright; (0, 0) where it could not be read.
+        answer: boxes (K, 6): left, top, right, bottom, score, class; or class indices (H, W); None where there is none.
+        error: why there is no answer, or None.
+    """
+
+    path: str
+    source: ImageSource
+    size: tuple[int, int]
+    answer: NDArray[Any] | None
+    error: str | None
+
+
+class PlacePredictor(Protocol):
+    """What can answer about places: a bundle opened by `export.open_bundle`."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The contract of its input."""
+
+    def answers(self, pixels: NDArray[np.uint8], sizes: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
+        """The answer for each image, of contract pixels (N, height, width, 3) and original sizes (width, height)."""
+
+
+def predict_places(predictor: PlacePredictor, samples: Iterable[Sample]) -> Iterator[Found]:
+    """One answer for each sample, in order, in constant memory; decoding runs ahead in threads."""
+    read = partial(_read_sized, preprocess=predictor.preprocess)
+    with closing(ahead(read, samples, workers=cpus(), waiting=2 * _FEW)) as stream:
+        while chunk := list(islice(stream, _FEW)):
+            known = [(pixels, size) for _, pixels, size, _ in chunk if pixels is not None]
+            answers: Iterator[NDArray[Any]] = iter(())
+            if known:
+                answers = iter(
+                    predictor.answers(np.stack([p for p, _ in known]), [size for _, size in known])
+                )
+            for sample, pixels, size, error in chunk:
+                answer = None if pixels is None else next(answers)
+                yield Found(path=sample.name, source=sample.source, size=size, answer=answer, error=error)
+
+
+def _read_sized(
+    sample: Sample, *, preprocess: Preprocess
+) -> tuple[Sample, NDArray[np.uint8] | None, tuple[int, int], str | None]:
+    """The sample with its pixels and size, or with the reason why there are none."""
+    try:
+        image = open_rgb(sample.source)
+    except BadInput as error:
+        return sample, None, (0, 0), error.message
+    return sample, contract_pixels(image, preprocess), image.size, None
 
 
 def as_row(prediction: Prediction) -> dict[str, object]:

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "headstart"
 ROWS = [
     {"_core"},
     {"data", "metrics", "scores"},
-    {"pixels", "weights", "tasks"},
+    {"pixels", "weights"},
+    {"tasks"},
     {"compute"},
     {"methods", "predict", "features", "heads", "similarity"},
     {"ranking"},

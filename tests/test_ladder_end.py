@@ -67,7 +67,8 @@ def told(seen: list[Event | Kept], rung: str) -> list[Event]:
 
 def right(data: TrainingData) -> np.ndarray[Any, Any]:
     """Perfect answers to the validation images."""
-    return np.eye(len(data.classes))[data.task.targets(data.val, len(data.classes))] * 4.0
+    targets = np.asarray(data.task.targets(data.val, len(data.classes)), np.int64)
+    return np.eye(len(data.classes))[targets] * 4.0
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ class AuditOptions:
         weights: network whose features are used, by default the one that fit starts with.
         arch: its architecture, for weights that do not say.
         quick: use no network: labels and shift are not checked.
+        sheet: write a picture of some training images with their boxes or masks to this .jpg or .png file.
         check: end with exit code 3 where accuracy would be wrong: leaks, contradicting labels, technical confounds.
     """
 
@@ -44,13 +45,14 @@ class AuditOptions:
     weights: str = ""
     arch: str = ""
     quick: bool = False
+    sheet: str = ""
     check: bool = False
 
 
 @with_flags(record_flags(AuditOptions, panel="Audit"), record_flags(LoadOptions, panel="Data"))
 def audit(
     source: Annotated[
-        str, typer.Argument(metavar="DATA", help="Class folders, a CSV or Parquet file, or a built-in name.")
+        str, typer.Argument(metavar="DATA", help="Class folders, a table, boxes, masks, or a built-in name.")
     ],
     json: Json = False,
     **flat: Any,
@@ -71,6 +73,10 @@ def audit(
     facts, found = runs.audit_data(
         source, reading, weights_name=asked.weights, arch=asked.arch, quick=asked.quick
     )
+    if asked.sheet:
+        from headstart.runs.places import write_sheet
+
+        write_sheet(asked.sheet, source, reading)
     written = runs.write_labels(asked.export_labels, found) if asked.export_labels else 0
     if json:
         print_json(records.to_plain(facts) | {"audit": records.to_plain(found)})
@@ -94,6 +100,7 @@ def show_facts(facts: DatasetFacts) -> None:
         for label in facts.classes[:50]
     ]
     print_table("", ["class", *titles], [*rows, ("all", *(facts.splits[name].n for name in names))])
+    _show_places(facts)
     if len(facts.classes) > 50:
         say(f"… and {len(facts.classes) - 50} more classes (--json lists all)")
     low, _, middle, _, high = facts.size_quantiles
@@ -120,6 +127,25 @@ def show_facts(facts: DatasetFacts) -> None:
         )
     if not facts.unreadable and not facts.duplicates:
         say("Every image is readable; no two files are identical.")
+
+
+def _show_places(facts: DatasetFacts) -> None:
+    """Boxes of each class, shares of the pixels, and what was wrong with either."""
+    names = list(facts.splits)
+    for title, told in (("boxes", "boxes"), ("share of the pixels", "pixels")):
+        tables = [getattr(facts.splits[name], told) for name in names]
+        if any(tables):
+            rows = [
+                (label, *(_amount(table.get(label, 0)) for table in tables)) for label in facts.classes[:50]
+            ]
+            print_table(title, ["class", *names], rows)
+    if facts.flaws:
+        shown = [(flaw.name, flaw.what, flaw.action) for flaw in facts.flaws[:20]]
+        print_table(f"{len(facts.flaws)} flaws of annotations", ["image", "what", "what was done"], shown)
+
+
+def _amount(value: float) -> str:
+    return f"{value:.1%}" if isinstance(value, float) else str(value)
 
 
 def show_audit(found: Audit, source: str) -> None:

@@ -44,5 +44,13 @@ def evaluate(
         ["metric", "value (95 % interval)"],
         [(name, shown_metric(name, records.to_plain(metric))) for name, metric in split.metrics.items()],
     )
+    if result.places is not None:
+        columns = list(next(iter(result.places.per_class.values()), {}))
+        cells = [
+            (name, *(percent(scores[column]) for column in columns))
+            for name, scores in result.places.per_class.items()
+        ]
+        print_table("", ["class", *columns], cells)
+        return
     rows = [(row.name, percent(row.precision), percent(row.recall), row.support) for row in result.per_class]
     print_table("", ["class", "precision", "recall", "images"], rows)

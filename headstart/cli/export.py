@@ -23,6 +23,7 @@ def export(
     """Write a file to deploy: raw images in, calibrated probabilities out; checked on the run's validation images first."""
     from headstart import export as core
     from headstart.runs.fit import validation_images
+    from headstart.tasks import TASKS
 
     core.FORMATS[format]  # a wrong name is told before the data is read
     folder = existing(run, what="The run folder")
@@ -32,6 +33,12 @@ def export(
         return
     parity = done.parity
     say(f"{done.path}: {done.bytes / 1e6:.1f} MB, written and checked in {done.seconds:.0f} s")
+    if TASKS[core.open_bundle(folder).task].places is not None:
+        say(
+            f"On {parity.n} validation images: {parity.top1_agreement:.2%} of the sure boxes, or of the pixels, agree; "
+            f"largest difference of a score {parity.largest_gap:.5f}"
+        )
+        return
     say(
         f"On {parity.n} validation images: top-1 agreement {parity.top1_agreement:.2%}, "
         f"largest probability gap {parity.largest_gap:.5f}"

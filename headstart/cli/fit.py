@@ -28,7 +28,10 @@ FLAGS = (
 @with_flags(*FLAGS)
 def fit(
     train: Annotated[
-        str, typer.Argument(help="Class folders, a CSV or Parquet file, or a built-in name such as digits.")
+        str,
+        typer.Argument(
+            help="Class folders, a CSV or Parquet file; boxes (VOC, COCO, YOLO, CSV); images with masks; or a built-in name."
+        ),
     ] = "",
     resume: Annotated[str, typer.Option(help="Go on with an interrupted run in this folder.")] = "",
     json: Json = False,

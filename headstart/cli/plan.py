@@ -19,7 +19,10 @@ if TYPE_CHECKING:  # help needs no torch
 @with_flags(*FLAGS)
 def plan(
     train: Annotated[
-        str, typer.Argument(help="Class folders, a CSV or Parquet file, or a built-in name such as digits.")
+        str,
+        typer.Argument(
+            help="Class folders, a CSV or Parquet file; boxes (VOC, COCO, YOLO, CSV); images with masks; or a built-in name."
+        ),
     ],
     json: Json = False,
     **flat: Any,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from headstart._core.records import record
 from headstart.compute.taps import Reading, summary
 from headstart.data.preprocess import Preprocess
-from headstart.tasks import Classifier
+from headstart.tasks import Classifier, Network
 
 OUTPUT = "output"
 """The name of the network's own pooled output among the depths."""
@@ -110,7 +110,7 @@ def columns(both: Any, tap: Tap) -> Any:
     return both if tap.deviation else both[:, : both.shape[1] // 2]
 
 
-def at_depths(model: Classifier, depths: Depths, *, width: int) -> DepthClassifier:
+def at_depths(model: Network, depths: Depths, *, width: int) -> DepthClassifier:
     """The same body, changed to be read at these depths, under a new head for as many classes; what was held still is."""
     new = DepthClassifier(model.body, depths, width=width, classes=model.head.out_features)
     new.held = model.held

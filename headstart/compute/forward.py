@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from headstart._core.clock import Clock
 from headstart._core.progress import track
@@ -18,6 +19,10 @@ from headstart.pixels import batches, in_order, normalise, read_pixels
 BATCH = 32
 
 _AMPERE = 8  # first generation of NVIDIA's chips with bfloat16 arithmetic
+
+
+Keep = Callable[[Tensor, Sequence[Sample]], NDArray[Any]]
+"""(outputs of a batch, its samples) -> what is kept of them, one row each."""
 
 
 class Stopped(Exception):
@@ -49,8 +54,9 @@ def forward(
     *,
     label: str,
     clock: Clock | None = None,
-) -> NDArray[np.float32]:
-    """The network's output (N, outputs) for every sample, in order; eager float32 on `device()`.
+    keep: Keep | None = None,
+) -> NDArray[Any]:
+    """The network's output (N, outputs), or what `keep` makes of it, for every sample in order; eager float32 on `device()`.
 
     For a network in training, which changes too often to be compiled; frozen ones go through `choose` and `run`.
 
@@ -64,7 +70,7 @@ def forward(
         lambda _, sample: read_pixels(sample.source, preprocess),
         groups=in_order(len(samples), BATCH),
     )
-    out: list[NDArray[np.float32]] = []
+    out: list[NDArray[Any]] = []
     with torch.inference_mode():
         for batch in track(stream, label=label, total=len(samples), weight=BATCH):
             if clock is not None and clock.stop_reason:
@@ -72,5 +78,7 @@ def forward(
             images = normalise(batch.pixels.to(where), preprocess).contiguous(
                 memory_format=torch.channels_last
             )
-            out.append(network(images).float().cpu().numpy())
+            outputs = network(images).float()
+            own = [samples[place] for place in batch.positions]
+            out.append(outputs.cpu().numpy() if keep is None else keep(outputs, own))
     return np.concatenate(out)

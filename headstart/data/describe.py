@@ -14,8 +14,10 @@ from headstart.data.records import (
     DatasetFacts,
     Sample,
     SplitFacts,
+    count_boxes,
     count_labels,
     sample_digest,
+    share_pixels,
 )
 
 T = TypeVar("T")
@@ -52,7 +54,17 @@ def describe(dataset: Dataset, source: str) -> DatasetFacts:
         notes=dataset.notes,
         groups=len({sample.group for sample in dataset.samples if sample.group}),
         channel_mean=_channel_mean(dataset.train),
+        flaws=dataset.flaws,
+        box_quantiles=_quantiles(list(_box_sizes(dataset.train))),
+        long_side=float(np.median([max(sample.width, sample.height) for sample in dataset.samples])),
     )
+
+
+def _box_sizes(samples: Sequence[Sample]) -> Iterator[float]:
+    for sample in samples:
+        for box in sample.boxes:
+            area = (box.right - box.left) * (box.bottom - box.top)
+            yield area**0.5 / max(sample.width, sample.height, 1)
 
 
 def _splits(dataset: Dataset) -> dict[str, SplitFacts]:
@@ -62,10 +74,23 @@ def _splits(dataset: Dataset) -> dict[str, SplitFacts]:
         samples = dataset.of(split)
         if samples or split == "train":
             per_class = count_labels(samples, dataset.classes)
-            out[split] = SplitFacts(n=len(samples), per_class=per_class, made=split in dataset.made)
+            out[split] = SplitFacts(
+                n=len(samples),
+                per_class=per_class,
+                made=split in dataset.made,
+                boxes=count_boxes(samples, dataset.classes),
+                pixels=share_pixels(samples, dataset.classes),
+            )
     if len(dataset.test):
         per_class = dataset.test.per_class(dataset.classes)
-        out["test"] = SplitFacts(n=len(dataset.test), per_class=per_class, made="test" in dataset.made)
+        boxes, pixels = dataset.test.amounts(dataset.classes)
+        out["test"] = SplitFacts(
+            n=len(dataset.test),
+            per_class=per_class,
+            made="test" in dataset.made,
+            boxes=boxes,
+            pixels=pixels,
+        )
     return out
 
 

@@ -12,17 +12,25 @@ from numpy.typing import NDArray
 from headstart._core import log
 from headstart._core.check import suggestion
 from headstart._core.errors import BadInput, BadOption
+from headstart.data.annotations import check_annotations, repointed
 from headstart.data.duplicates import settle
 from headstart.data.groups import with_groups
+from headstart.data.masks import IGNORED
 from headstart.data.readers import Listing
 from headstart.data.readers.labels import shown
-from headstart.data.records import Dataset, LoadOptions, Sample, SealedSplit, Unreadable, with_split
+from headstart.data.records import Dataset, Flaw, LoadOptions, Sample, SealedSplit, Unreadable, with_split
 from headstart.data.relabel import relabelled
 from headstart.data.scan import Scanned, scan
 from headstart.data.sources import list_source, name_of, only, refuse_unreadable
 from headstart.data.splits import make_splits
 
 _DEFAULTS = LoadOptions()
+_WANTED = {
+    "classify": "Give one label for each image.",
+    "multilabel": "Give several labels a cell with --separator, or one 0/1 column for each label.",
+    "detect": "Give boxes: VOC, COCO or YOLO data, or a CSV file with path,label,left,top,right,bottom.",
+    "segment": "Give masks: a folder with images/ and masks/, or COCO data with --task segment.",
+}
 _TOLERATED = 0.05  # share of unreadable files that a run puts up with
 
 
@@ -32,7 +40,8 @@ def load(source: str, options: LoadOptions = _DEFAULTS) -> Dataset:
     Missing splits are made, unreadable files left out and listed, identical files kept out of two splits.
 
     Args:
-        source: class folders, a CSV or Parquet file, `digits`, or `torchvision:NAME`.
+        source: whatever a row of `READERS` takes: class folders, a CSV or Parquet file, boxes as VOC, COCO or YOLO write
+            them, images with masks, `digits`, or `torchvision:NAME`.
         options: how to read it; `options.val` and `options.test` name separate sources for these splits.
 
     Raises:
@@ -41,7 +50,7 @@ def load(source: str, options: LoadOptions = _DEFAULTS) -> Dataset:
         BadOption: for an option that has no effect on this source.
     """
     listing = _as_asked(list_source(source, options), options)
-    scanned = scan(listing.samples)
+    scanned = _scanned(listing)
     unreadable = listing.unreadable + scanned.unreadable
     refuse_unreadable(
         unreadable,
@@ -98,19 +107,18 @@ def load_labelled(
         source: as for `load`.
         options: as for `load`.
         classes: the model's, in output order.
-        task: the model's, `classify` or `multilabel`.
+        task: the model's.
 
     Raises:
         BadInput: for a class that the model does not know, another task, or no readable image.
     """
     listing = _as_asked(list_source(source, options), options)
     if listing.task != task:
-        hint = "Give several labels a cell with --separator, or one 0/1 column for each label."
         raise BadInput(
-            f"{source} is {listing.task} data, the model was trained for {task}.",
-            hint=hint if task == "multilabel" else "Give one label for each image.",
+            f"{source} is {listing.task} data, the model was trained for {task}.", hint=_WANTED[task]
         )
-    scanned = scan(_matched(_judging(source, listing), listing.classes, classes))
+    scanned = _scanned(replace(listing, samples=_judging(source, listing)))
+    scanned = replace(scanned, samples=_matched(scanned.samples, listing.classes, classes))
     unreadable = listing.unreadable + scanned.unreadable
     if options.strict or not scanned.samples:
         refuse_unreadable(unreadable, len(scanned.samples) + len(unreadable), limit=0.0, why="")
@@ -118,6 +126,18 @@ def load_labelled(
         worst = f"{unreadable[0].name}: {unreadable[0].reason}"
         log.warn(f"{len(unreadable)} images cannot be read and are left out, such as {worst}")
     return scanned.samples
+
+
+def _scanned(listing: Listing) -> Scanned:
+    """The listing's samples after one look at every image and its annotation."""
+    scanned = scan(listing.samples)
+    checked = check_annotations(scanned.samples, task=listing.task, classes=len(listing.classes))
+    return replace(
+        scanned,
+        samples=checked.samples,
+        unreadable=scanned.unreadable + checked.unreadable,
+        flaws=listing.flaws + checked.flaws,
+    )
 
 
 def _as_asked(listing: Listing, options: LoadOptions) -> Listing:
@@ -163,9 +183,10 @@ def _dataset(
         made=splits.made,
         unreadable=_sorted(listing.unreadable + scanned.unreadable),
         duplicates=duplicates,
-        notes=listing.notes + splits.notes,
+        notes=listing.notes + splits.notes + _flaw_note(scanned.flaws),
         formats=scanned.formats,
         modes=scanned.modes,
+        flaws=scanned.flaws,
     )
 
 
@@ -207,8 +228,20 @@ def _judging(source: str, listing: Listing) -> tuple[Sample, ...]:
     return tuple(with_split(listing.samples, "test"))
 
 
+def _flaw_note(flaws: Sequence[Flaw]) -> tuple[str, ...]:
+    """A note that counts what was wrong with annotations and gives an example of each action."""
+    notes = []
+    for action in dict.fromkeys(flaw.action for flaw in flaws):
+        some = [flaw for flaw in flaws if flaw.action == action]
+        images = len({flaw.name for flaw in some})
+        notes.append(
+            f"Annotations: {len(some)} in {images} images: {action}, such as {some[0].name}: {some[0].what}."
+        )
+    return tuple(notes)
+
+
 def _matched(samples: Sequence[Sample], theirs: Sequence[str], ours: Sequence[str]) -> tuple[Sample, ...]:
-    """The samples with labels that index our classes."""
+    """The samples with labels that index our classes; of masks, what is none of our classes counts neither way."""
     used = {theirs[label] for sample in samples for label in sample.labels}
     unknown = sorted(used - set(ours))
     if unknown:
@@ -219,7 +252,5 @@ def _matched(samples: Sequence[Sample], theirs: Sequence[str], ours: Sequence[st
             hint=f"{suggestion(unknown[0], ours)} It knows: {known}.".strip(),
         )
     index = {name: number for number, name in enumerate(ours)}
-    return tuple(
-        replace(sample, labels=tuple(sorted(index[theirs[label]] for label in sample.labels)))
-        for sample in samples
-    )
+    places = {number: index.get(name, IGNORED) for number, name in enumerate(theirs)}
+    return tuple(repointed(sample, places) for sample in samples)

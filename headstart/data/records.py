@@ -26,18 +26,87 @@ ImageSource = Path | NDArray[np.uint8]
 
 
 @record
+class Box:
+    """Where one object is, in pixels of the upright image counted from its upper left corner.
+
+    Attributes:
+        left: of its first column; `right - left` is its width, `bottom - top` its height.
+        top: of its first row.
+        right: behind its last column.
+        bottom: behind its last row.
+        label: class index.
+        crowd: neither to be found nor to be missed (COCO's `iscrowd`, VOC's `difficult`).
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    label: int
+    crowd: bool = False
+
+
+@record
+class Outline:
+    """The region of one object as COCO writes it.
+
+    Attributes:
+        label: class index, -1 for a region that counts neither way.
+        polygons: of each, x and y in turns.
+        counts: run lengths instead of polygons, compressed or (numbers joined by spaces) plain.
+    """
+
+    label: int
+    polygons: tuple[tuple[float, ...], ...] = ()
+    counts: str = ""
+
+
+@record
+class Mask:
+    """Where a class for each pixel is to be read.
+
+    Attributes:
+        source: an image, or outlines that are drawn one over the other.
+        meaning: (stored value, class index) for each value that may occur, -1 for what counts neither way; a colour's value
+            is 65536 * red + 256 * green + blue. Outlines lie on the first class, their background.
+        colour: whether the stored values are colours.
+        digest: SHA-256 of the source; empty until read.
+        pixels: how many each class has; empty until read.
+    """
+
+    source: ImageSource | tuple[Outline, ...]
+    meaning: tuple[tuple[int, int], ...]
+    colour: bool = False
+    digest: str = ""
+    pixels: tuple[int, ...] = ()
+
+
+@record
+class Flaw:
+    """Something wrong with an image's boxes or mask: `what` it is and what was done about it, in words for the user."""
+
+    name: str
+    what: str
+    action: str
+
+
+@record
 class Sample:
-    """One image with its labels.
+    """One image with what is known about it.
 
     Attributes:
         name: what it is called in predictions and reports: the path as the user would type it, or `memory:7`.
         source: where the pixels are.
-        labels: class indices; exactly one for classification, any number for multi-label, none where unknown.
+        labels: class indices; exactly one for classification, any number for multi-label, none where unknown; for boxes and
+            masks those that occur in them.
         split: `train`, `val`, `test`, or empty while undecided.
         group: samples of one group (patient, video, place) never lie in two splits; empty where unknown.
         digest: SHA-256 of the file's bytes (of the array's, with its shape); empty until scanned.
         width: pixels, upright; 0 until scanned.
         height: pixels, upright; 0 until scanned.
+        boxes: of its objects.
+        mask: of its pixels' classes.
+        frame: (width, height) of the image in the units of its annotation, (0, 0) for pixels of the image as it is.
     """
 
     name: str
@@ -48,6 +117,9 @@ class Sample:
     digest: str = ""
     width: int = 0
     height: int = 0
+    boxes: tuple[Box, ...] = ()
+    mask: Mask | None = None
+    frame: tuple[float, float] = (0.0, 0.0)
 
 
 @record
@@ -97,6 +169,10 @@ class SealedSplit:
         """Class name -> number of test images that have it. Counts are no secret; the images stay sealed."""
         return count_labels(self._samples, classes)
 
+    def amounts(self, classes: Sequence[str]) -> tuple[dict[str, int], dict[str, float]]:
+        """Boxes of each class, and the share of the pixels that each class has."""
+        return count_boxes(self._samples, classes), share_pixels(self._samples, classes)
+
     def digests(self, classes: Sequence[str]) -> tuple[str, ...]:
         """`sample_digest` of each test sample: enough to notice a change, not to see an image."""
         return tuple(sample_digest(sample, classes) for sample in self._samples)
@@ -108,10 +184,29 @@ def count_labels(samples: Iterable[Sample], classes: Sequence[str]) -> dict[str,
     return {name: counts[index] for index, name in enumerate(classes)}
 
 
+def count_boxes(samples: Iterable[Sample], classes: Sequence[str]) -> dict[str, int]:
+    """Class name -> number of boxes, crowds left out; empty where no sample has any."""
+    counts = Counter(box.label for sample in samples for box in sample.boxes if not box.crowd)
+    return {name: counts[index] for index, name in enumerate(classes)} if counts else {}
+
+
+def share_pixels(samples: Iterable[Sample], classes: Sequence[str]) -> dict[str, float]:
+    """Class name -> share of the pixels that have a class; empty where no sample has a mask."""
+    counts = [sample.mask.pixels for sample in samples if sample.mask is not None]
+    sums = np.sum(counts, axis=0) if counts else np.zeros(len(classes))
+    return {name: float(n / sums.sum()) for name, n in zip(classes, sums, strict=True)} if sums.any() else {}
+
+
 def sample_digest(sample: Sample, classes: Sequence[str]) -> str:
-    """SHA-256 over a sample's name, content hash, label names and split."""
+    """SHA-256 over a sample's name, content hash, label names, boxes, mask and split."""
     labels = sorted(classes[label] for label in sample.labels)
-    return sha256_bytes(json.dumps([sample.name, sample.digest, labels, sample.split]).encode())
+    content: list[object] = [sample.name, sample.digest, labels, sample.split]
+    if sample.boxes:
+        content.append([[classes[b.label], b.left, b.top, b.right, b.bottom, b.crowd] for b in sample.boxes])
+    if sample.mask is not None:
+        meaning = [(value, classes[label] if label >= 0 else "") for value, label in sample.mask.meaning]
+        content.append([sample.mask.digest, meaning])
+    return sha256_bytes(json.dumps(content).encode())
 
 
 @record
@@ -119,7 +214,7 @@ class Dataset:
     """Images and labels with their splits, scanned, without unreadable files, without leaks of identical files.
 
     Attributes:
-        task: a name of the table `TASKS`: `classify` or `multilabel`.
+        task: a name of the table `TASKS`: `classify`, `multilabel`, `detect` or `segment`.
         classes: class names in output order.
         samples: all samples of the training and validation splits.
         test: the sealed test samples.
@@ -129,6 +224,7 @@ class Dataset:
         notes: what else was decided on the way in, in sentences for the user.
         formats: file format (Pillow's name, or `array`) -> count, over all splits.
         modes: Pillow's pixel mode -> count, over all splits.
+        flaws: what was wrong with boxes and masks.
     """
 
     root: str
@@ -142,6 +238,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     formats: dict[str, int] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
+    flaws: tuple[Flaw, ...] = ()
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of `train` or `val`; the test split is reached through `test.open()` alone."""
@@ -182,6 +279,7 @@ class LoadOptions:
         test_fraction: share of all images to seal where no test split is given, in (0, 0.5].
         seed: of the splits that are made.
         strict: an unreadable image is an error instead of a line in the report.
+        task: `detect` or `segment`, where a source has both boxes and outlines; by default what the data is made for.
     """
 
     val: str = ""
@@ -197,15 +295,23 @@ class LoadOptions:
     test_fraction: float = 0.2
     seed: int = 0
     strict: bool = False
+    task: str = ""
 
 
 @record
 class SplitFacts:
-    """How many images of each class a split has, and whether it was given or made."""
+    """How many images of each class a split has, and whether it was given or made.
+
+    Attributes:
+        boxes: class -> number of boxes; empty where there are none.
+        pixels: class -> share of the pixels that have a class; empty where there are no masks.
+    """
 
     n: int
     per_class: dict[str, int]
     made: bool
+    boxes: dict[str, int] = field(default_factory=dict)
+    pixels: dict[str, float] = field(default_factory=dict)
 
 
 @record
@@ -223,6 +329,9 @@ class DatasetFacts:
         examples: class -> names of up to six training images.
         groups: how many groups the training and validation images have; 0 without a group column.
         channel_mean: mean of red, green and blue in [0, 1] over up to 64 training images, evenly spread.
+        flaws: what was wrong with boxes and masks, and what was done about it.
+        box_quantiles: square root of area of the training boxes, in shares of the image's long side, at the same quantiles.
+        long_side: median long side of training and validation images in pixels.
     """
 
     source: str
@@ -241,6 +350,9 @@ class DatasetFacts:
     notes: tuple[str, ...]
     groups: int = 0
     channel_mean: tuple[float, ...] = field(default=())
+    flaws: tuple[Flaw, ...] = ()
+    box_quantiles: tuple[float, ...] = field(default=())
+    long_side: float = 0.0
 
     @property
     def n_train(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from headstart._core.progress import track
 from headstart._core.records import record
 from headstart.data.images import Probe, Undecodable, open_rgb, probe, read_bytes
-from headstart.data.records import Sample, Unreadable
+from headstart.data.records import Flaw, Sample, Unreadable
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,12 +30,14 @@ class Scanned:
         unreadable: the others, with reasons.
         formats: Pillow's name of the file format, or `array` -> how many readable samples have it.
         modes: Pillow's name of the stored pixel mode -> how many readable samples have it.
+        flaws: what is wrong with annotations; empty until they are checked.
     """
 
     samples: tuple[Sample, ...]
     unreadable: tuple[Unreadable, ...]
     formats: dict[str, int]
     modes: dict[str, int]
+    flaws: tuple[Flaw, ...] = ()
 
 
 def scan(samples: Sequence[Sample]) -> Scanned:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from headstart._core.check import existing, suggestion
 from headstart._core.errors import BadInput, BadOption
+from headstart.data.annotations import repointed
 from headstart.data.readers import READERS, Listing, Reader
 from headstart.data.readers.labels import check_case
 from headstart.data.records import LoadOptions, Sample, Unreadable, with_split
@@ -25,6 +25,11 @@ def list_source(source: str, options: LoadOptions) -> Listing:
     reader = _reader(source, options)
     _check_used(reader, source, options)
     listing = reader.read(source, options)
+    if options.task and listing.task != options.task:
+        raise BadOption(
+            f"--task {options.task!r}: {source} is {listing.task} data.",
+            hint="The task follows from the data; leave --task away, or give data of that kind.",
+        )
     for split in ("val", "test"):
         given = getattr(options, split)
         if given:
@@ -84,10 +89,8 @@ def _joined(listing: Listing, extra: Listing, *, split: str, given: str) -> List
                 hint=f"Give the folder or file that holds the {split} images alone.",
             )
         chosen = list(extra.samples)
-    moved = [
-        replace(sample, labels=tuple(sorted(index[extra.classes[label]] for label in sample.labels)))
-        for sample in with_split(tuple(chosen), split)
-    ]
+    places = {number: index[name] for number, name in enumerate(extra.classes)}
+    moved = [repointed(sample, places) for sample in with_split(tuple(chosen), split)]
     # `fit photos --test photos/val`: the same files in two roles have the one that was named.
     files = {path.resolve() for path in _files(moved)}
     others = [sample for sample in listing.samples if not any(p.resolve() in files for p in _files([sample]))]
@@ -100,6 +103,7 @@ def _joined(listing: Listing, extra: Listing, *, split: str, given: str) -> List
         classes=classes,
         notes=(*listing.notes, *extra.notes, *notes),
         unreadable=listing.unreadable + extra.unreadable,
+        flaws=listing.flaws + extra.flaws,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from headstart._core.errors import BadInput, BadOption
 from headstart._core.records import record
 from headstart._core.seed import generator
+from headstart.data.annotations import DENSE
 from headstart.data.records import SPLITS, LoadOptions, Sample
 
 _PASSES = 10  # over the units, to improve a grouped split; it rarely takes more than three
@@ -62,7 +63,8 @@ def make_splits(
     pool = [index for index, split in enumerate(placed) if split == "train"]
     grouped = any(samples[index].group for index in pool)
     if wanted:
-        _check_enough(samples, _units(samples, pool), classes, made=[split for split, _ in wanted])
+        made = [split for split, _ in wanted]
+        _check_enough(samples, _units(samples, pool), () if task in DENSE else classes, made=made)
     notes = []
     for step, (split, fraction) in enumerate(wanted):
         units = _units(samples, pool)
@@ -281,6 +283,9 @@ def _check_samples(samples: Sequence[Sample], classes: Sequence[str], task: str)
     for sample in samples:
         for label in sample.labels:
             seen[label].add(sample.split or "train")
+    _check_groups(samples)
+    if task in DENSE:  # a list of classes may be longer than what these images show
+        return
     empty = [name for index, name in enumerate(classes) if not seen[index]]
     if empty:
         raise BadInput(
@@ -296,7 +301,6 @@ def _check_samples(samples: Sequence[Sample], classes: Sequence[str], task: str)
             f"No training image has class {_few(missing)}.",
             hint="A class must be in train to be learnt: add training images or remove the class.",
         )
-    _check_groups(samples)
 
 
 def _check_groups(samples: Sequence[Sample]) -> None:
@@ -343,14 +347,15 @@ def _check_enough(
 
 
 def _absences(samples: Sequence[Sample], classes: Sequence[str]) -> list[str]:
-    """A note for each of val and test that lacks a class: no number about that class can be given there."""
+    """A note for each split that lacks a class: it cannot be learnt, or no number about it can be given there."""
     notes = []
-    for split in ("val", "test"):
+    for split in ("train", "val", "test"):
         chosen = [sample for sample in samples if sample.split == split]
         present = {label for sample in chosen for label in sample.labels}
         absent = [name for index, name in enumerate(classes) if index not in present]
         if chosen and absent:
-            notes.append(f"No {split} image has class {_named(absent)}: nothing can be said about it there.")
+            what = "it cannot be learnt" if split == "train" else "nothing can be said about it there"
+            notes.append(f"No {split} image has class {_named(absent)}: {what}.")
     return notes
 
 

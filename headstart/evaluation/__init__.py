@@ -2,6 +2,7 @@
 
 from headstart.evaluation.comparing import compare
 from headstart.evaluation.looks import look_at
+from headstart.evaluation.places import evaluate_places
 from headstart.evaluation.records import (
     About,
     Answers,
@@ -30,6 +31,7 @@ __all__ = [
     "SplitScores",
     "compare",
     "evaluate",
+    "evaluate_places",
     "look_at",
     "majority",
     "score",

@@ -8,6 +8,13 @@ from headstart.metrics.claims import verdict
 from headstart.metrics.intervals import paired_shares
 from headstart.tasks import TASKS
 
+_NAMES = {
+    "f1_samples": "F1 of each image",
+    "image_ap": "AP of each image",
+    "image_miou": "mean IoU of each image",
+}
+"""What a comparison is called by, where that is not the metric's own name."""
+
 
 def compare(a: Answers, b: Answers, *, names: tuple[str, str], about: About) -> Comparison:
     """How the two differ, image by image.
@@ -18,7 +25,8 @@ def compare(a: Answers, b: Answers, *, names: tuple[str, str], about: About) -> 
     task = TASKS[about.task]
     difference = task.correctness(a.logits, a.truth) - task.correctness(b.logits, b.truth)
     units, p = a.units, None
-    if a.truth.ndim == 1 and units is None:
+    single = task.places is None and a.truth.ndim == 1
+    if single and units is None:
         only_a, only_b = int((difference > 0).sum()), int((difference < 0).sum())
         p = mcnemar(only_a, only_b)
         low, high = paired_shares(only_a, only_b, len(difference))
@@ -27,7 +35,7 @@ def compare(a: Answers, b: Answers, *, names: tuple[str, str], about: About) -> 
     return Comparison(
         a=names[0],
         b=names[1],
-        metric="accuracy" if a.truth.ndim == 1 else "F1 of each image",
+        metric=_NAMES.get(task.primary, task.primary),
         difference=float(difference.mean()),
         low=low,
         high=high,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from headstart._core.records import record
 from headstart.metrics import ClassScores, Comparison, Metric, ReliabilityBin, RiskPoint
+from headstart.metrics.assessment import Assessment
 from headstart.metrics.conformal import Conformal
 
 Labels = NDArray[np.int64]
@@ -22,8 +23,8 @@ class Answers:
 
     Attributes:
         names: of the images.
-        truth: (N,) class indices, or (N, classes) of 0 and 1.
-        logits: (N, classes), before the temperature.
+        truth: (N,) class indices, or (N, classes) of 0 and 1; for boxes and masks what their task's `targets` give.
+        logits: (N, classes), before the temperature; for boxes and masks the rows that their task keeps.
         groups: (N,) names of the groups (patient, video, place); empty ones are groups of one image. None: no groups.
     """
 
@@ -198,6 +199,7 @@ class Evaluation:
         sets: how well the conformal sets do; None where there are none.
         slices: where it fails; None where it was not looked.
         selection: None where there was one candidate.
+        places: of boxes and masks, on the test split; None for other tasks.
     """
 
     task: str
@@ -219,3 +221,4 @@ class Evaluation:
     sets: SetScores | None = None
     slices: Slices | None = None
     selection: Selection | None = None
+    places: Assessment | None = None

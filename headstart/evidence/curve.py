@@ -11,7 +11,7 @@ from headstart._core.seed import derive
 from headstart.evidence.probing import Features, Floats, Probing, one_thread, spread
 from headstart.evidence.records import Curve, CurvePoint, Forecast
 from headstart.heads.logistic import Solver, blocks, prepare
-from headstart.heads.probe import row_losses
+from headstart.metrics.losses import row_losses
 from headstart.scores import fold_numbers
 from headstart.tasks import Task
 

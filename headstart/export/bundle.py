@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -29,8 +29,8 @@ from headstart.data.records import Sample
 from headstart.metrics.conformal import COVERAGE, Conformal
 from headstart.metrics.novelty import Novelty
 from headstart.pixels import normalise
-from headstart.predict import Judged, Prediction, Trust, predict
-from headstart.tasks import TASKS, Classifier, Mirrored, Watched, unmirrored
+from headstart.predict import Found, Judged, Prediction, Trust, predict, predict_places
+from headstart.tasks import TASKS, Classifier, Mirrored, Network, Places, Watched, unmirrored
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
 
@@ -53,6 +53,7 @@ class Manifest:
         width: size of the features that the head reads.
         preprocess: the contract of the model's input.
         temperature: > 0; logits are divided by it before the activation.
+        threshold: least score of an answer that is shown, for boxes; chosen on validation images.
         weights: the pretrained checkpoint that the model started from, with its licence.
         method: name of the transfer method.
         depths: where in the network the head reads and what is cut off behind; None: the network's own pooled output.
@@ -75,6 +76,7 @@ class Manifest:
     weights: WeightsInfo
     method: str
     temperature: float = 1.0
+    threshold: float = 0.0
     depths: Depths | None = None
     mirrored: bool = False
     conformal: Conformal | None = None
@@ -99,7 +101,7 @@ class Bundle:
     """
 
     manifest: Manifest
-    model: Classifier
+    model: Network
     device: torch.device
     watched: Watched | None = None
 
@@ -153,6 +155,43 @@ class Bundle:
         """Calibrated probabilities (N, classes) in [0, 1] of contract pixels (N, height, width, 3)."""
         return TASKS[self.task].probabilities(self.logits(pixels))
 
+    def answers(
+        self, pixels: NDArray[np.uint8], sizes: Sequence[tuple[int, int]], *, threshold: float | None = None
+    ) -> list[NDArray[Any]]:
+        """Boxes (K, 6) or class indices (H, W) of each image in its own pixels.
+
+        Args:
+            pixels: (N, height, width, 3), by the contract.
+            sizes: (width, height) of the images.
+            threshold: least score of a box; None: the one that was chosen on validation images.
+        """
+        places = self._places()
+        least = self.manifest.threshold if threshold is None else threshold
+        with torch.inference_mode():
+            images = torch.from_numpy(np.require(pixels, requirements=["C", "W"])).to(self.device)
+            ready = normalise(images.permute(0, 3, 1, 2), self.preprocess)
+            outputs = self.model(ready.contiguous(memory_format=torch.channels_last)).float()
+            found = places.answers(outputs, sizes, self.preprocess)
+        return [one[one[:, 4] >= least] if one.dtype == np.float64 else one for one in found]
+
+    def places(self, images: Images) -> list[Found]:
+        """Boxes or a mask for each image, in order; an image that cannot be read gets the reason.
+
+        Args:
+            images: paths, PIL images, or 8-bit arrays, of any sizes.
+
+        Raises:
+            BadInput: as `predict`; and for a model of whole images.
+        """
+        self._places()
+        return list(predict_places(self, _as_samples(images)))
+
+    def _places(self) -> Places:
+        places = TASKS[self.task].places
+        if places is None:
+            raise BadInput(f"A model for {self.task} says nothing about places.", hint="Call predict().")
+        return places
+
     def predict(self, images: Images, *, top_k: int = 5, coverage: float = COVERAGE) -> list[Prediction]:
         """One prediction for each image, in order; an image that cannot be read gets one with the reason.
 
@@ -164,11 +203,16 @@ class Bundle:
         Raises:
             BadInput: for a single image instead of several, arrays that are not 8-bit, and other types.
         """
-        samples = [
-            Sample(name=str(source) if isinstance(source, Path) else f"memory:{position}", source=source)
-            for position, source in enumerate(as_sources(images))
-        ]
-        return list(predict(self, samples, top_k=top_k, coverage=coverage))
+        if TASKS[self.task].places is not None:
+            raise BadInput(f"A model for {self.task} answers with places.", hint="Call places().")
+        return list(predict(self, _as_samples(images), top_k=top_k, coverage=coverage))
+
+
+def _as_samples(images: Images) -> list[Sample]:
+    return [
+        Sample(name=str(source) if isinstance(source, Path) else f"memory:{position}", source=source)
+        for position, source in enumerate(as_sources(images))
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -192,7 +236,7 @@ def machine() -> str:
 
 
 def save_bundle(
-    folder: Path, model: Classifier, manifest: Manifest, *, bank: NDArray[np.float32] | None = None
+    folder: Path, model: Network, manifest: Manifest, *, bank: NDArray[np.float32] | None = None
 ) -> Manifest:
     """The completed manifest. At every moment the folder holds a whole bundle, the old or the new.
 
@@ -208,7 +252,8 @@ def save_bundle(
     Raises:
         BadInput: when the folder cannot be written to, or the model's head does not fit the manifest.
     """
-    if model.head.out_features != len(manifest.classes):
+    whole = isinstance(model, Classifier)
+    if whole and model.head.out_features != len(manifest.classes):
         raise BadInput(
             f"The model has {model.head.out_features} outputs, the manifest {len(manifest.classes)} classes.",
             hint="Give the manifest the classes in the order of the model's outputs.",
@@ -227,7 +272,7 @@ def save_bundle(
     digest = sha256_bytes(content)
     complete = replace(
         manifest,
-        width=model.head.in_features,
+        width=model.head.in_features if whole else manifest.width,
         depths=read,
         mirrored=mirrored,
         versions=manifest.versions or versions(),
@@ -241,15 +286,16 @@ def save_bundle(
         with atomic(folder / complete.file) as temporary:
             temporary.write_bytes(content)
     records.save(folder / MANIFEST, complete)
-    left = [
-        *folder.glob("model-*.safetensors"),
-        *folder.glob(".model-*.tmp"),
-        *folder.glob(f".{MANIFEST}.*.tmp"),
-    ]
-    for stale in left:  # of older bundles, and of saves that were killed
-        if stale.name != complete.file:
-            stale.unlink(missing_ok=True)
+    _tidy(folder, kept=complete.file)
     return complete
+
+
+def _tidy(folder: Path, *, kept: str) -> None:
+    """Remove what older bundles, and saves that were killed, have left."""
+    for pattern in ("model-*.safetensors", ".model-*.tmp", f".{MANIFEST}.*.tmp"):
+        for stale in folder.glob(pattern):
+            if stale.name != kept:
+                stale.unlink(missing_ok=True)
 
 
 def _holds(file: Path, digest: str) -> bool:
@@ -320,10 +366,9 @@ def _read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     return parse_tensors(content)
 
 
-def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Classifier:
-    TASKS[manifest.task]  # an unknown task is refused before the network is built
-    body = blank(manifest.arch)
-    model = Classifier(body.module, body.width, len(manifest.classes))
+def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Network:
+    task = TASKS[manifest.task]  # an unknown task is refused before the network is built
+    model = task.build(blank(manifest.arch), len(manifest.classes))
     try:
         if manifest.depths is not None:
             model = at_depths(model, manifest.depths, width=manifest.width)

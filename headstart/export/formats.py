@@ -18,6 +18,7 @@ FORMATS: Table[Format] = Table(
                 extra="onnx",
                 write="headstart.export.onnx:write",
                 open="headstart.export.onnx:open_runner",
+                places="headstart.export.places",
             ),
         )
     },

@@ -76,21 +76,24 @@ def write(bundle: Bundle, path: Path) -> None:
     Raises:
         BadPlan: when the network is too large for one file.
     """
-    size = sum(tensor.nbytes for tensor in bundle.model.state_dict().values())
-    if size >= _LIMIT:
-        raise BadPlan(
-            f"The network has {size / 2**30:.1f} GB of weights; an ONNX file holds less than 2 GB.",
-            hint="Deploy the bundle itself, or fit with smaller weights.",
-        )
     model = compose.merge_models(
         _resize_model(bundle.preprocess),
-        _network_model(bundle),
+        network_model(
+            bundle,
+            _Answer(bundle),
+            outputs=[OUTPUT, NOVELTY] if bundle.watched is not None else [OUTPUT],
+        ),
         io_map=[("window", "pixels")],
         name="headstart",
         producer_name="headstart",
     )
+    save_model(model, bundle, path, more={})
+
+
+def save_model(model: onnx.ModelProto, bundle: Bundle, path: Path, *, more: dict[str, str]) -> None:
+    """Write a whole graph with what is to be known about it in its metadata; `more` is added there."""
     del model.metadata_props[:]  # the exporter's notes about its own steps
-    helper.set_model_props(model, _metadata(bundle))
+    helper.set_model_props(model, _metadata(bundle) | more)
     onnx.checker.check_model(model)
     onnx.save(model, str(path), format="protobuf")
 
@@ -145,17 +148,27 @@ def _resize_model(preprocess: Preprocess) -> onnx.ModelProto:
     return helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
-def _network_model(bundle: Bundle) -> onnx.ModelProto:
-    """From those pixels to probabilities, by PyTorch's own exporter."""
+def network_model(bundle: Bundle, module: nn.Module, *, outputs: list[str]) -> onnx.ModelProto:
+    """From those pixels to the module's outputs, by PyTorch's own exporter.
+
+    Raises:
+        BadPlan: when the network is too large for one file, or has a part that ONNX cannot hold.
+    """
+    size = sum(tensor.nbytes for tensor in bundle.model.state_dict().values())
+    if size >= _LIMIT:
+        raise BadPlan(
+            f"The network has {size / 2**30:.1f} GB of weights; an ONNX file holds less than 2 GB.",
+            hint="Deploy the bundle itself, or fit with smaller weights.",
+        )
     # two images, because the exporter takes a size of 1 for a constant
     example = torch.zeros(2, 3, bundle.preprocess.height, bundle.preprocess.width)
     try:
         with _hushed():
             program = torch.onnx.export(
-                _Answer(bundle).eval(),
+                module.eval(),
                 (example,),
                 input_names=["pixels"],
-                output_names=[OUTPUT, NOVELTY] if bundle.watched is not None else [OUTPUT],
+                output_names=outputs,
                 dynamic_shapes={"pixels": {0: torch.export.Dim("N", min=1)}},
                 opset_version=OPSET,
                 dynamo=True,

@@ -112,8 +112,14 @@ def export(run: Path, format: str, *, out: Path | None = None, samples: Sequence
 
 
 def _write_checked(bundle: Bundle, row: Format, path: Path, samples: Sequence[Sample]) -> Parity:
-    load(row.write)(bundle, path)
-    parity = check(bundle, load(row.open)(path), samples)
+    if TASKS[bundle.task].places is not None:
+        if not row.places:
+            raise BadPlan(f"{row.name} has no form for {bundle.task}.", hint="Deploy the bundle itself.")
+        load(f"{row.places}:write")(bundle, path)
+        parity: Parity = load(f"{row.places}:check")(bundle, load(f"{row.places}:open_runner")(path), samples)
+    else:
+        load(row.write)(bundle, path)
+        parity = check(bundle, load(row.open)(path), samples)
     if not parity.passed:
         raise BadPlan(
             f"The {row.name} file does not give the bundle's answers: on {parity.n} images "

@@ -27,6 +27,8 @@ class Format:
         extra: the extra of this package that installs them.
         write: dotted path of `(bundle, path) -> None`, which writes one self-contained file.
         open: dotted path of `(path) -> Runner`, which runs that file in the runtime it was made for.
+        places: dotted path of a module with `write`, `open_runner` and `check` for answers with places; empty: the format
+            has none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Format:
     extra: str
     write: str
     open: str
+    places: str = ""
 
 
 @record

@@ -21,6 +21,7 @@ import numpy as np
 from headstart.data.preprocess import Preprocess
 from headstart.export.graph import Graph, Value
 
+_LEAST = 1e-6  # of a sum of weights: beyond the end of a letterbox's image there are none
 _BLOCK = 32  # small enough to skip most zeros, large enough to keep a matrix product efficient
 
 
@@ -63,7 +64,28 @@ def window_pixels(graph: Graph, images: Value, preprocess: Preprocess) -> Value:
     across = _to_8_bits(graph, columns.weights @ blocks).reshape(0, columns.blocks * _BLOCK, 3, -1)
     narrow = across.head(preprocess.width, axis=1).transpose(0, 2, 3, 1)  # (N, 3, rows, width)
     down = _to_8_bits(graph, rows.weights @ narrow.reshape(0, 0, rows.blocks, -1, preprocess.width))
-    return down.reshape(0, 0, rows.blocks * _BLOCK, preprocess.width).head(preprocess.height, axis=2)
+    whole = down.reshape(0, 0, rows.blocks * _BLOCK, preprocess.width).head(preprocess.height, axis=2)
+    if preprocess.fit != "letterbox":
+        return whole
+    return _filled(graph, whole, (horizontal.resized, vertical.resized), preprocess)
+
+
+def _filled(graph: Graph, pixels: Value, sizes: tuple[Value, Value], preprocess: Preprocess) -> Value:
+    """The pixels (N, 3, height, width), with the mean colour beyond the image's part of (columns, rows)."""
+    columns = graph.constant(np.arange(preprocess.width).reshape(1, 1, 1, -1), np.int64) < sizes[0]
+    rows = graph.constant(np.arange(preprocess.height).reshape(1, 1, -1, 1), np.int64) < sizes[1]
+    fill = graph.constant(np.array(preprocess.fill).reshape(1, 3, 1, 1), np.float32)
+    inside = graph.op("And", columns, rows, dtype=np.bool_)
+    return graph.op("Where", inside, pixels, fill, dtype=np.float32)
+
+
+def frame_sizes(graph: Graph, images: Value, preprocess: Preprocess) -> tuple[Value, Value, Value, Value]:
+    """Width and height of the images, and of their part of a letterbox, by the rule of `Preprocess.resized`."""
+    shape = graph.op("Shape", images, dtype=np.int64)
+    height, width = (shape.take(graph.constant(axis, np.int64), axis=0) for axis in (1, 2))
+    columns = (width * preprocess.height // height).at_least(1).at_most(preprocess.width)
+    rows = (height * preprocess.width // width).at_least(1).at_most(preprocess.height)
+    return width, height, columns, rows
 
 
 def _axes(graph: Graph, images: Value, preprocess: Preprocess) -> tuple[_Axis, _Axis]:
@@ -76,6 +98,10 @@ def _axes(graph: Graph, images: Value, preprocess: Preprocess) -> tuple[_Axis, _
             _Axis(width, graph.constant(preprocess.width, np.int64), zero, preprocess.width),
             _Axis(height, graph.constant(preprocess.height, np.int64), zero, preprocess.height),
         )
+    if preprocess.fit == "letterbox":
+        zero = graph.constant(0, np.int64)
+        _, _, columns, rows = frame_sizes(graph, images, preprocess)
+        return _Axis(width, columns, zero, preprocess.width), _Axis(height, rows, zero, preprocess.height)
     short = width.at_most(height)
     resized = [size * preprocess.resize // short for size in (width, height)]
     return (
@@ -112,7 +138,7 @@ def _taps(graph: Graph, axis: _Axis, interpolation: str) -> _Taps:
     raw = _kernel(graph, distance, interpolation)
     inside = raw.where(graph.constant(-1, np.int64) < places, 0.0).where(places < axis.source, 0.0)
     indices = places.at_least(0).at_most(axis.source - 1).reshape(-1)
-    return _Taps(blocks, indices, inside / inside.total(axis=2))
+    return _Taps(blocks, indices, inside / inside.total(axis=2).at_least(_LEAST))
 
 
 def _kernel(graph: Graph, distance: Value, interpolation: str) -> Value:

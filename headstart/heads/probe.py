@@ -12,6 +12,7 @@ from headstart._core.progress import track
 from headstart._core.seed import derive
 from headstart.data.records import Sample
 from headstart.heads.logistic import LinearHead, Solver, blocks, prepare
+from headstart.metrics.losses import row_losses
 from headstart.scores import fold_numbers
 
 Features = NDArray[np.float32]
@@ -147,17 +148,6 @@ def _longer(path: Path, strength: float, losses: Logits, head: LinearHead, logit
         heads=(*path.heads, head),
         logits=(*path.logits, logits),
     )
-
-
-def row_losses(logits: Logits, targets: Labels) -> NDArray[np.float64]:
-    """Log-loss of each row (for multi-label the mean over classes)."""
-    if targets.ndim == 1:
-        shifted = logits - logits.max(1, keepdims=True)
-        chosen = shifted[np.arange(len(targets)), targets]
-        out: NDArray[np.float64] = np.log(np.exp(shifted).sum(1)) - chosen
-        return out
-    losses: NDArray[np.float64] = (np.logaddexp(0, logits) - targets * logits).mean(1)
-    return losses
 
 
 def group_numbers(samples: Sequence[Sample]) -> Labels:

@@ -1,7 +1,7 @@
 """Transfer methods, one file each, in the order of their cost."""
 
 from headstart._core.table import Table
-from headstart.methods import depth_probe, full, linear_probe, partial, scratch, sparse, surgical
+from headstart.methods import depth_probe, frozen, full, linear_probe, partial, scratch, sparse, surgical
 from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion
 
 METHODS: Table[Method] = Table(
@@ -11,6 +11,7 @@ METHODS: Table[Method] = Table(
         for method in (
             linear_probe.METHOD,
             depth_probe.METHOD,
+            frozen.METHOD,
             partial.METHOD,
             surgical.METHOD,
             sparse.BIAS_ONLY,

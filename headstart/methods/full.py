@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 from headstart._core.check import in_range, one_of
 from headstart._core.records import record
+from headstart.data.annotations import DENSE
 from headstart.data.records import DatasetFacts
-from headstart.methods import augmenting
-from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
+from headstart.methods import augmenting, dense
+from headstart.methods.records import (
+    WHOLE,
+    Applied,
+    Choice,
+    Decline,
+    Group,
+    Method,
+    Suggestion,
+    backbone_groups,
+    head_group,
+)
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 BATCHNORM = ("frozen", "tuned", "re-estimated")
 OPTIMIZERS = ("adamw", "sgd")
 HEAD_STARTS = ("probe", "random")
 
-_LEAST_BATCH_FOR_TUNED_NORM = 16  # below, batch statistics are too noisy to train on (Wu & He 2018, figure 1)
 _SGD_FACTOR = 50.0  # SGD with momentum 0.9 wants rates this much above AdamW's
 
 
@@ -114,6 +124,8 @@ def resolve(
     evidence: Evidence | None,
 ) -> Suggestion | Decline:
     """Parameters of that kind for this data; what is not chosen here keeps its default."""
+    if facts.task in DENSE:
+        return dense.resolve(kind, facts, backbone, given)
     n = facts.n_train
     values: dict[str, Any] = {}
     choices: list[Choice] = []
@@ -150,15 +162,15 @@ def resolve(
             "the same statistics in training and in use, whatever the batch; nothing drifts unseen",
         )
     params = kind(**{**values, **given})
-    if params.batchnorm == "tuned" and params.batch_size < _LEAST_BATCH_FOR_TUNED_NORM:
+    if params.batchnorm == "tuned" and params.batch_size < dense.LEAST_BATCH_FOR_TUNED_NORM:
         return Decline(
             reason=f"BatchNorm statistics of batches of {params.batch_size} are too noisy: use --batch-size "
-            f"{_LEAST_BATCH_FOR_TUNED_NORM} or more, or --batchnorm frozen or re-estimated"
+            f"{dense.LEAST_BATCH_FOR_TUNED_NORM} or more, or --batchnorm frozen or re-estimated"
         )
     return Suggestion(params=params, choices=tuple(choices))
 
 
-def apply(backbone: Backbone, model: Classifier, params: FullParams) -> Applied:
+def apply(backbone: Backbone, model: Network, params: FullParams) -> Applied:
     """A learning-rate group for each stage, falling towards the input, and the head ahead of them all."""
     norms = tuple(f"body.{name}" for name in backbone.norms)
     return Applied(
@@ -169,7 +181,7 @@ def apply(backbone: Backbone, model: Classifier, params: FullParams) -> Applied:
 
 
 def tuning_groups(
-    backbone: Backbone, model: Classifier, params: FullParams, *, tuned: Collection[str] | None = None
+    backbone: Backbone, model: Network, params: FullParams, *, tuned: Collection[str] | None = None
 ) -> tuple[Group, ...]:
     """The groups of all stages, of which only those named in `tuned` move (None: all), and of the head."""
     stages = backbone_groups(backbone, model)
@@ -190,15 +202,7 @@ def tuning_groups(
                 buffers_may_move=follows and any(buffer.rpartition(".")[0] in norms for buffer in buffers),
             )
         )
-    head = Group(
-        "head",
-        ("head.weight", "head.bias"),
-        (),
-        lr=params.learning_rate * params.head_factor,
-        weight_decay=params.weight_decay,
-        trains=True,
-        buffers_may_move=False,
-    )
+    head = head_group(model, lr=params.learning_rate * params.head_factor, weight_decay=params.weight_decay)
     return (*groups, head)
 
 
@@ -210,4 +214,5 @@ METHOD = Method(
     check=check,
     suggest=suggest,
     apply=apply,
+    tasks=(*WHOLE, *DENSE),
 )

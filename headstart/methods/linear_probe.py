@@ -8,11 +8,20 @@ from headstart._core.check import in_range
 from headstart._core.records import record
 from headstart.data.records import DatasetFacts
 from headstart.methods import augmenting
-from headstart.methods.records import Applied, Choice, Decline, Group, Method, Suggestion, backbone_groups
+from headstart.methods.records import (
+    Applied,
+    Choice,
+    Decline,
+    Group,
+    Method,
+    Suggestion,
+    backbone_groups,
+    head_group,
+)
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 
@@ -73,22 +82,14 @@ def suggest(
     return Suggestion(params=params, choices=tuple(choices))
 
 
-def apply(backbone: Backbone, model: Classifier, params: LinearProbeParams) -> Applied:
+def apply(backbone: Backbone, model: Network, params: LinearProbeParams) -> Applied:
     """Everything is frozen, statistics too, except for the head."""
     del params
     frozen = [
         Group(name, parameters, buffers, lr=None, weight_decay=None, trains=False, buffers_may_move=False)
         for name, parameters, buffers in backbone_groups(backbone, model)
     ]
-    head = Group(
-        "head",
-        ("head.weight", "head.bias"),
-        (),
-        lr=None,
-        weight_decay=None,
-        trains=True,
-        buffers_may_move=False,
-    )
+    head = head_group(model, lr=None, weight_decay=None)
     return Applied(groups=(*frozen, head), held=("body",))
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from headstart._core.check import in_range
 from headstart._core.records import record
+from headstart.data.annotations import DENSE
 from headstart.data.records import DatasetFacts
 from headstart.methods import full
-from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
+from headstart.methods.records import WHOLE, Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 
@@ -82,7 +83,7 @@ def tuned_stages(evidence: Evidence | None, backbone: Backbone) -> tuple[int, st
     return count, f"{grows} and no further ({last.accuracy:.1%} at {last.name}): what lies behind is tuned"
 
 
-def apply(backbone: Backbone, model: Classifier, params: PartialParams) -> Applied:
+def apply(backbone: Backbone, model: Network, params: PartialParams) -> Applied:
     """The first stages frozen, statistics too; the others as in full fine-tuning."""
     frozen = len(backbone.stages) - params.unfreeze
     prefix, suffix = backbone.stages[:frozen], backbone.stages[frozen:]
@@ -93,8 +94,16 @@ def apply(backbone: Backbone, model: Classifier, params: PartialParams) -> Appli
         groups=full.tuning_groups(backbone, model, params, tuned={stage.name for stage in suffix}),
         held=still if params.batchnorm == "tuned" else (*still, *norms),
         reestimate=norms if params.batchnorm == "re-estimated" else (),
-        boundary=f"body.{prefix[-1].output}",
+        boundary=f"body.{prefix[-1].output}" if model.chain else "",
     )
+
+
+def _why_not(facts: DatasetFacts, evidence: Evidence | None) -> str:
+    """Why it is no rung for boxes and masks: nothing is saved there."""
+    del evidence
+    if facts.task in DENSE:
+        return "with boxes and masks the fine maps run in any case, and full costs little more"
+    return ""
 
 
 METHOD = Method(
@@ -107,4 +116,6 @@ METHOD = Method(
     apply=apply,
     reach=0.8,
     step="partial_step",
+    why_not=_why_not,
+    tasks=(*WHOLE, *DENSE),
 )

@@ -11,7 +11,7 @@ from headstart.data.records import DatasetFacts
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 
@@ -45,8 +45,8 @@ class Group:
 
     Attributes:
         name: `stem`, `stage1` … or `head`.
-        parameters: dotted names in the `Classifier`.
-        buffers: dotted names in the `Classifier`.
+        parameters: dotted names in the `Network`.
+        buffers: dotted names in the `Network`.
         lr: peak learning rate; None where nothing trains by gradient.
         weight_decay: decoupled (AdamW) or L2 (SGD); None where nothing trains by gradient.
         trains: whether the parameters may change.
@@ -67,7 +67,7 @@ class Applied:
     """A method's decision about each part of a network.
 
     Attributes:
-        groups: cover every parameter and buffer of the `Classifier` exactly once, in forward order.
+        groups: cover every parameter and buffer of the `Network` exactly once, in forward order.
         held: modules kept in evaluation mode during training.
         reestimate: BatchNorm layers whose statistics are computed anew on the training images before training.
         boundary: the module whose output ends the frozen prefix, which need not run at each step; empty where every
@@ -80,6 +80,10 @@ class Applied:
     reestimate: tuple[str, ...] = ()
     boundary: str = ""
     restart: bool = False
+
+
+WHOLE = ("classify", "multilabel")
+"""Tasks of whole images, whose heads read one vector."""
 
 
 def always(facts: DatasetFacts, evidence: Evidence | None) -> str:
@@ -108,6 +112,7 @@ class Method:
         step: which measured cost an image of an epoch has: `step` (the whole network learns) or `partial_step` (the
             last stages, behind a frozen part that ran before).
         why_not: (facts, evidence) -> why `auto` does not climb it on this data, in a clause; empty: it does.
+        tasks: names of the tasks that it can be used for.
         on_request: whether `auto` never climbs it.
     """
 
@@ -117,20 +122,19 @@ class Method:
     params: type[Any]
     check: Callable[[Any], None]
     suggest: Callable[[DatasetFacts, Evidence | None, Backbone, dict[str, Any]], Suggestion | Decline]
-    apply: Callable[[Backbone, Classifier, Any], Applied]
+    apply: Callable[[Backbone, Network, Any], Applied]
     expects: str = "tuning"
     reach: float = 1.0
     step: str = "step"
     why_not: Callable[[DatasetFacts, Evidence | None], str] = always
+    tasks: tuple[str, ...] = WHOLE
     on_request: bool = False
 
 
-def backbone_groups(
-    backbone: Backbone, model: Classifier
-) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """(stage name, parameter names, buffer names) of each stage as they are called in the `Classifier`.
+def backbone_groups(backbone: Backbone, model: Network) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """(stage name, parameter names, buffer names) of each stage as they are called in the `Network`.
 
-    A buffer belongs to the stage that owns the module it sits in.
+    A buffer belongs to the stage that owns the module it sits in. What the task's network took away is left out.
     """
     owner = {module: stage.name for stage in backbone.stages for module in stage.modules}
     buffers: dict[str, list[str]] = {stage.name: [] for stage in backbone.stages}
@@ -139,7 +143,25 @@ def backbone_groups(
         while place and place not in owner:
             place = place.rpartition(".")[0]
         buffers[owner.get(place, backbone.stages[0].name)].append(f"body.{name}")
+    there = {name for name, _ in model.named_parameters()}
     return [
-        (stage.name, tuple(f"body.{name}" for name in stage.parameters), tuple(buffers[stage.name]))
+        (
+            stage.name,
+            tuple(f"body.{name}" for name in stage.parameters if f"body.{name}" in there),
+            tuple(buffers[stage.name]),
+        )
         for stage in backbone.stages
     ]
+
+
+def head_group(model: Network, *, lr: float | None, weight_decay: float | None) -> Group:
+    """What is not the backbone's; it always trains."""
+    return Group(
+        "head",
+        model.head_parameters(),
+        model.head_buffers(),
+        lr=lr,
+        weight_decay=weight_decay,
+        trains=True,
+        buffers_may_move=False,
+    )

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headstart._core.records import record
+from headstart.data.annotations import DENSE
 from headstart.data.records import DatasetFacts
-from headstart.methods import augmenting, full
-from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
+from headstart.methods import augmenting, dense, full
+from headstart.methods.records import WHOLE, Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 LARGE = 10_000  # images, below which random weights collapse: He 2019 found so on COCO with 3,500, and a tie with 10,000
@@ -48,7 +49,8 @@ def suggest(
     if given.get("l2sp"):
         return Decline(reason="random weights are no place to be pulled back to: leave --l2sp away")
     n = facts.n_train
-    batch = given.get("batch_size", 64 if n >= 1000 else 32)
+    usual = dense.LEAST_BATCH_FOR_TUNED_NORM if facts.task in DENSE else 64 if n >= 1000 else 32
+    batch = given.get("batch_size", usual)
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, round(_STEPS * batch / max(n, 1))))
     flip, why_flip = augmenting.flips(evidence)
     values: dict[str, Any] = {
@@ -83,7 +85,7 @@ def suggest(
     return Suggestion(params=answer.params, choices=choices)
 
 
-def apply(backbone: Backbone, model: Classifier, params: ScratchParams) -> Applied:
+def apply(backbone: Backbone, model: Network, params: ScratchParams) -> Applied:
     """As for full fine-tuning, from random weights."""
     return replace(full.apply(backbone, model, params), restart=True)
 
@@ -107,4 +109,5 @@ METHOD = Method(
     apply=apply,
     expects="scratch",
     why_not=_why_not,
+    tasks=(*WHOLE, *DENSE),
 )

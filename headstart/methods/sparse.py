@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the table of methods is read to make flags and help, withou
     from torch import nn
 
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 Pick = Callable[["nn.Module"], Iterator[str]]
@@ -81,8 +81,8 @@ def _suggest(kind: type[full.FullParams], pick: Pick, what: str) -> Callable[...
     return suggest
 
 
-def _apply(pick: Pick, what: str) -> Callable[[Backbone, Classifier, Any], Applied]:
-    def apply(backbone: Backbone, model: Classifier, params: full.FullParams) -> Applied:
+def _apply(pick: Pick, what: str) -> Callable[[Backbone, Network, Any], Applied]:
+    def apply(backbone: Backbone, model: Network, params: full.FullParams) -> Applied:
         """For each stage a group that is frozen and one that is tuned, called `stage1 norms` or `stage1 biases`."""
         tuned = {f"body.{name}" for name in pick(model.body)}
         norms = tuple(f"body.{name}" for name in backbone.norms)

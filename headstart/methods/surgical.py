@@ -19,7 +19,7 @@ from headstart.methods.records import Applied, Choice, Decline, Method, Suggesti
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
-    from headstart.tasks import Classifier
+    from headstart.tasks import Network
     from headstart.weights import Backbone
 
 
@@ -98,7 +98,7 @@ def _farthest(evidence: Evidence, backbone: Backbone) -> str:
     return max(found, key=lambda name: sum(found[name]) / len(found[name])) if found else ""
 
 
-def apply(backbone: Backbone, model: Classifier, params: SurgicalParams) -> Applied:
+def apply(backbone: Backbone, model: Network, params: SurgicalParams) -> Applied:
     """One stage tuned as in full fine-tuning; the others frozen, statistics too; those before it run only once."""
     place = [stage.name for stage in backbone.stages].index(params.stage)
     inside = set(backbone.stages[place].modules)
@@ -113,7 +113,7 @@ def apply(backbone: Backbone, model: Classifier, params: SurgicalParams) -> Appl
         groups=full.tuning_groups(backbone, model, params, tuned={params.stage}),
         held=still if params.batchnorm == "tuned" else (*still, *norms),
         reestimate=norms if params.batchnorm == "re-estimated" else (),
-        boundary=f"body.{backbone.stages[place - 1].output}" if place else "",
+        boundary=f"body.{backbone.stages[place - 1].output}" if place and model.chain else "",
     )
 
 

@@ -80,6 +80,16 @@ PRESETS: Table[Augment] = Table(
     },
 )
 
+
+@dataclass(frozen=True)
+class Chances:
+    """What may change at random: how much, whether left and right, and where all chances come from."""
+
+    augment: Augment
+    flip: bool
+    rng: np.random.Generator
+
+
 _ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in Inception training (Szegedy 2015)
 
 
@@ -129,12 +139,16 @@ def _operations(augment: Augment) -> list[Operation]:
     chosen: list[Operation] = []
     if augment.turn:
         chosen.append(partial(_turn, augment.turn))
-    if augment.jitter:
-        changes = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
-        chosen.extend(partial(_change, change, augment.jitter) for change in changes)
+    chosen.extend(colour_changes(augment))
     if augment.erase:
         chosen.append(partial(_erase, augment.erase))
     return chosen
+
+
+def colour_changes(augment: Augment) -> list[Operation]:
+    """Those of brightness, contrast and saturation, which leave everything in its place."""
+    changes = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+    return [partial(_change, change, augment.jitter) for change in changes] if augment.jitter else []
 
 
 def _turn(most: float, pixels: Pixels, rng: np.random.Generator) -> Pixels:

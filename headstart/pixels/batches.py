@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,16 @@ from torch import Tensor
 
 from headstart.data.records import Sample
 
-Loader = Callable[[int, Sample], NDArray[np.uint8]]
+
+@dataclass(frozen=True)
+class Example:
+    """Pixels (H, W, 3), 8-bit, of one image, with what is true of them as they are now."""
+
+    pixels: NDArray[np.uint8]
+    truth: Any
+
+
+Loader = Callable[[int, Sample], "NDArray[np.uint8] | Example"]
 """Makes (H, W, 3) pixels of a sample; the number is the sample's position, from which augmentation draws its seed."""
 
 _AHEAD = 3  # batches decoded in advance: enough to hide decoding, few enough for constant memory
@@ -28,10 +37,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Batch:
-    """Pixels (N, 3, H, W), 8-bit, channels-last in memory, and the positions of the samples they come from."""
+    """Pixels (N, 3, H, W), 8-bit, channels-last in memory, and the positions of the samples they come from.
+
+    Attributes:
+        truth: what is true of each image as it is now, where it moves with the pixels; empty otherwise.
+    """
 
     pixels: Tensor
     positions: tuple[int, ...]
+    truth: tuple[Any, ...] = ()
 
     @property
     def rows(self) -> NDArray[np.uint8]:
@@ -96,8 +110,11 @@ def batches(
     )
     with closing(windows):
         for group in groups:
-            stacked = torch.from_numpy(np.stack([next(windows) for _ in group]))
-            yield Batch(pixels=stacked.permute(0, 3, 1, 2), positions=tuple(group))
+            items = [next(windows) for _ in group]
+            pixels = [item.pixels if isinstance(item, Example) else item for item in items]
+            truth = tuple(item.truth for item in items if isinstance(item, Example))
+            stacked = torch.from_numpy(np.stack(pixels))
+            yield Batch(pixels=stacked.permute(0, 3, 1, 2), positions=tuple(group), truth=truth)
 
 
 def in_order(count: int, batch_size: int) -> list[range]:

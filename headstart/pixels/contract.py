@@ -24,7 +24,20 @@ def contract_pixels(image: Image.Image, preprocess: Preprocess) -> NDArray[np.ui
     its kernel still sees the pixels around it, so the result is that of resizing everything and cropping, at a third
     of the work, and a 20000 x 1 image cannot blow up to gigabytes on the way.
     """
+    if preprocess.fit == "letterbox":
+        return letterboxed(contract_pixels(image, preprocess.inside(*image.size)), preprocess)
     return resample(image, window(image.size, preprocess), preprocess)
+
+
+def letterboxed(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """The (height, width, 3) pixels of a letterbox, with the resized image in its upper left corner."""
+    rows, columns = pixels.shape[:2]
+    if (rows, columns) == (preprocess.height, preprocess.width):
+        return pixels
+    out = np.empty((preprocess.height, preprocess.width, 3), np.uint8)
+    out[:] = preprocess.fill
+    out[:rows, :columns] = pixels
+    return out
 
 
 def resample(

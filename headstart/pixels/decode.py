@@ -24,7 +24,7 @@ from torch import Tensor
 from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import ImageSource
-from headstart.pixels.contract import contract_pixels, resample, window
+from headstart.pixels.contract import contract_pixels, letterboxed, resample, window
 from headstart.pixels.vision import F, ImageReadMode
 
 SCALED_KEEPS = 3.5
@@ -66,9 +66,11 @@ def read_pixels(source: ImageSource, preprocess: Preprocess) -> NDArray[np.uint8
         data = _jpeg_bytes(source)
         header = None if data is None else ordinary(data)
         if data is not None and header is not None:
-            fast = _fast(data, header, preprocess)
+            boxed = preprocess.fit == "letterbox"
+            inner = preprocess.inside(header.width, header.height) if boxed else preprocess
+            fast = _fast(data, header, inner)
             if fast is not None:
-                return fast
+                return letterboxed(fast, preprocess) if boxed else fast
     return contract_pixels(open_rgb(source), preprocess)
 
 

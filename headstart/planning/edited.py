@@ -61,6 +61,8 @@ def _check_decided(plan: Plan, path: Path) -> None:
     obeyed: dict[str, Any] = {"weights": ("weights", plan.weights)}
     if plan.input_size is not None:
         obeyed["input size"] = ("input_size", f"{plan.input_size} px")
+    if plan.frame is not None:
+        obeyed["input size"] = ("frame", f"{plan.frame[0]}x{plan.frame[1]} px")
     for rung in plan.rungs:
         for key, value in rung.params.items():
             obeyed[f"{rung.method}: {key.replace('_', ' ')}"] = (

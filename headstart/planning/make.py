@@ -15,6 +15,7 @@ from headstart.planning.choose import as_rungs, by_size, select
 from headstart.planning.expect import Setting
 from headstart.planning.guide import guide
 from headstart.planning.records import Plan, Rung, Wishes
+from headstart.tasks import TASKS
 from headstart.weights import Backbone
 
 
@@ -32,22 +33,13 @@ def make_plan(facts: DatasetFacts, evidence: Evidence | None, *, backbone: Backb
         BadOption: for a parameter that none of the planned methods has: an argument without effect is an error.
         BadPlan: when the one method that was asked for declines.
     """
-    names = check_given(wishes.method, wishes.given)
     decided = [Choice(what="weights", value=backbone.info.name, why=_why_weights(backbone))]
-    willing: dict[str, Suggestion] = {}
-    for name in names:
-        if wishes.method == "auto" and (reason := METHODS[name].why_not(facts, evidence)):
-            decided.append(Choice(what=name, value="left out", why=reason))
-            continue
-        answer = METHODS[name].suggest(facts, evidence, backbone, _own(name, wishes.given))
-        if isinstance(answer, Suggestion):
-            willing[name] = answer
-            continue
-        if wishes.method != "auto":
-            raise BadPlan(
-                f"{name} declines: {answer.reason}.", hint="Change the value named, or use --method auto."
-            )
-        decided.append(Choice(what=name, value="left out", why=answer.reason))
+    willing, left = _willing(facts, evidence, backbone, wishes)
+    decided += left
+    places, frame = TASKS[facts.task].places, None
+    if places is not None:
+        frame, why_frame = places.frame(facts)
+        decided.append(Choice(what="input size", value=f"{frame[0]}x{frame[1]} px", why=why_frame))
     size: int | None = None
     if evidence is None or not evidence.depths:
         rungs = _unmeasured(willing, wishes)
@@ -75,8 +67,44 @@ def make_plan(facts: DatasetFacts, evidence: Evidence | None, *, backbone: Backb
         rungs=rungs,
         guide=guide(facts, evidence, rungs),
         input_size=size,
+        frame=frame,
         prefer=wishes.prefer,
     )
+
+
+def _willing(
+    facts: DatasetFacts, evidence: Evidence | None, backbone: Backbone, wishes: Wishes
+) -> tuple[dict[str, Suggestion], list[Choice]]:
+    """Method -> its suggestion, in the table's order, and why the others are left out.
+
+    Raises:
+        BadPlan: where there is none.
+    """
+    names = [name for name in check_given(wishes.method, wishes.given) if facts.task in METHODS[name].tasks]
+    if not names:
+        able = ", ".join(name for name, row in METHODS.items() if facts.task in row.tasks)
+        raise BadPlan(
+            f"{wishes.method} is not made for the task {facts.task}.", hint=f"Methods that are: {able}."
+        )
+    decided: list[Choice] = []
+    willing: dict[str, Suggestion] = {}
+    for name in names:
+        if wishes.method == "auto" and (reason := METHODS[name].why_not(facts, evidence)):
+            decided.append(Choice(what=name, value="left out", why=reason))
+            continue
+        answer = METHODS[name].suggest(facts, evidence, backbone, _own(name, wishes.given))
+        if isinstance(answer, Suggestion):
+            willing[name] = answer
+            continue
+        if wishes.method != "auto":
+            raise BadPlan(
+                f"{name} declines: {answer.reason}.", hint="Change the value named, or use --method auto."
+            )
+        decided.append(Choice(what=name, value="left out", why=answer.reason))
+    if not willing:
+        reasons = "; ".join(f"{choice.what}: {choice.why}" for choice in decided)
+        raise BadPlan(f"No method can be planned: {reasons}.", hint="Change the values named.")
+    return willing, decided
 
 
 def check_given(method: str, given: dict[str, Any]) -> list[str]:

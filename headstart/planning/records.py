@@ -99,6 +99,7 @@ class Plan:
         rungs: in the order in which they are climbed.
         input_size: pixels (square) that the network sees; None: the size of its pretraining.
         prefer: what decides where methods are about equally good.
+        frame: (width, height) of the letterbox in which whole images are shown, for boxes and masks; None for other tasks.
     """
 
     task: str
@@ -110,3 +111,4 @@ class Plan:
     guide: Guide
     input_size: int | None = None
     prefer: str = "accuracy"
+    frame: tuple[int, int] | None = None

@@ -13,6 +13,7 @@ from headstart._core.clock import Clock
 from headstart._core.errors import BadInput, BadOption, BadWeights
 from headstart._core.log import say
 from headstart.compute import Stopped
+from headstart.data.annotations import DENSE
 from headstart.data.records import Dataset
 from headstart.metrics.claims import alone_at_the_top
 from headstart.ranking.candidates import Field, arch_for, candidates
@@ -43,11 +44,16 @@ def rank(dataset: Dataset, options: RankOptions = _DEFAULTS, *, clock: Clock | N
         clock: says when to end; those measured by then are ranked.
 
     Raises:
-        BadOption: for unknown names, and where no candidate is left.
+        BadOption: for unknown names, where no candidate is left, and for boxes and masks.
         BadWeights: for weights that their source does not have.
         Stopped: when somebody asked for an end before anything was measured.
     """
     begun = time.monotonic()
+    if dataset.task in DENSE:
+        raise BadOption(
+            f"Weights are ranked by whole images, which {dataset.task} data has not.",
+            hint="Name weights for fit: --weights bundled:efficientnet_lite0",
+        )
     field = candidates(options)
     images = sample(dataset, count=options.images, seed=options.seed)
     measured, dropped = _measure_all(field, images, options, clock)

@@ -33,6 +33,13 @@ _TITLE_NAMES = 45  # characters of class names that a headline can carry
 _INTERVALS = {"wilson": "Wilson", "bootstrap": "bootstrap", "influence": "influence"}
 
 
+_HEADLINES = {
+    "multilabel": ("map", "mean_average_precision", "map_macro", "macro_f1"),
+    "detect": ("map50",),
+    "segment": ("miou",),
+}
+
+
 def judged_split(run: RunFolder) -> tuple[str, dict[str, Any]]:
     """The split the page speaks about, with its numbers: test, else validation, else nothing."""
     splits = run.evaluation.get("splits") or {}
@@ -43,11 +50,7 @@ def judged_split(run: RunFolder) -> tuple[str, dict[str, Any]]:
 def headline(run: RunFolder) -> tuple[str, dict[str, Any]]:
     """The metric that the verdict is about, with its name."""
     metrics = judged_split(run)[1].get("metrics") or {}
-    wanted = (
-        ("map", "mean_average_precision", "map_macro", "macro_f1")
-        if run.task == "multilabel"
-        else ("accuracy",)
-    )
+    wanted = _HEADLINES.get(run.task, ("accuracy",))
     name = next((name for name in (*wanted, *metrics) if name in metrics), "")
     return name, metrics.get(name) or {}
 
@@ -66,6 +69,9 @@ def verdict(run: RunFolder) -> dict[str, str]:
     if run.task == "multilabel":
         ability = f"finds which of {plural(len(run.classes), 'label')} apply to an image"
         sentence = f"This model {ability}: {words.label.lower()} {within} on {unseen}."
+    elif run.task in ("detect", "segment"):
+        verb = "finds objects of" if run.task == "detect" else "tells each pixel one of"
+        sentence = f"This model {verb} {plural(len(run.classes), 'class', 'classes')}: {words.label} {within} on {unseen}."
     elif name == "accuracy" and is_number(n) and is_number(metric.get("value")):
         right = number(round(metric["value"] * n))
         ability = _ability(run.classes, weak=metric["value"] < 0.5)
@@ -133,13 +139,14 @@ def tiles(run: RunFolder) -> list[dict[str, str]]:
         span_before = interval(raw.get("low"), raw.get("high"), metric_words(before))
         error_below += f"; before scaling {percent(raw.get('value'))}"
         error_below += f" ({span_before})" if span_before != MISSING else ""
+    calibration = {"label": "Calibration error", "value": percent(error.get("value")), "below": error_below}
     return [
         {
             "label": f"{words.label}, {split}" if split else words.label,
             "value": amount(metric.get("value"), words),
             "below": f"{span}, n{SPACE}={SPACE}{number(numbers.get('n'))}" if name else "not evaluated",
         },
-        {"label": "Calibration error", "value": percent(error.get("value")), "below": error_below},
+        *([] if run.evaluation.get("places") else [calibration]),
         {"label": "Method", "value": method_words(method), "below": f"{text(_weights_name(run))}{twice}"},
         {
             "label": "Time",
@@ -274,7 +281,7 @@ def confusion_section(run: RunFolder) -> dict[str, Any]:
                     "n": n,
                     "heat": round(n / sums[i], 3) if sums[i] else 0,
                     "right": i == j,
-                    "level": _level(n / sums[i] if sums[i] else 0),
+                    "level": level(n / sums[i] if sums[i] else 0),
                     "predicted": classes[j],
                 }
                 for j, n in enumerate(row)
@@ -290,7 +297,7 @@ def confusion_section(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _level(share: float) -> str:
+def level(share: float) -> str:
     """How deep a cell's colour is: decides which text stays readable on it."""
     return "deep" if share > 0.78 else "mid" if share > 0.65 else ""
 

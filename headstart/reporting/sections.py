@@ -318,6 +318,11 @@ def contract_section(run: RunFolder) -> dict[str, Any]:
         steps.append(
             f"Resize the whole image, of any shape, to {width} x {height} pixels, {kernel}, anti-aliased."
         )
+    elif contract.get("fit") == "letterbox":
+        steps.append(
+            f"Resize the whole image, {kernel}, anti-aliased, to the largest size that fits into {width} x {height} pixels."
+        )
+        steps.append("Put it into the upper left corner; what is left over has the mean colour.")
     else:
         steps.append(
             f"Resize it, {kernel}, anti-aliased, to a short side of {text(contract.get('resize'))} pixels."

@@ -84,6 +84,36 @@ _WORDS = {
         lower_is_better=True,
     ),
     "loss": MetricWords(label="Loss", share=False, lower_is_better=True),
+    "map50": MetricWords(
+        label="AP at half overlap",
+        meaning="Average precision where a box counts from an overlap of 0.5 on, averaged over the classes (mAP50).",
+    ),
+    "map75": MetricWords(label="AP at overlap 0.75", meaning="The same for boxes that fit closely."),
+    "map50_95": MetricWords(
+        label="AP over overlaps",
+        meaning="Average precision, averaged over overlaps of 0.50 to 0.95 and over the classes (COCO's mAP).",
+    ),
+    "map_small": MetricWords(label="AP, small objects", meaning="Of objects of less than 32 x 32 pixels."),
+    "map_medium": MetricWords(label="AP, medium objects", meaning="Of objects up to 96 x 96 pixels."),
+    "map_large": MetricWords(label="AP, large objects", meaning="Of objects above 96 x 96 pixels."),
+    "ap": MetricWords(label="AP over overlaps"),
+    "ap50": MetricWords(label="AP at half overlap"),
+    "image_ap": MetricWords(
+        label="AP of each image", meaning="Average precision of single images, averaged over them."
+    ),
+    "miou": MetricWords(
+        label="Mean IoU",
+        meaning="What truth and answer have in common of what they cover together, averaged over the classes.",
+    ),
+    "iou": MetricWords(label="IoU"),
+    "dice": MetricWords(label="Dice", meaning="Precision and recall of the pixels in one number."),
+    "boundary_iou": MetricWords(
+        label="Boundary IoU", meaning="The same as mean IoU in a narrow band along the edges alone."
+    ),
+    "pixel_accuracy": MetricWords(label="Pixel accuracy", meaning="Share of pixels with the right class."),
+    "image_miou": MetricWords(
+        label="Mean IoU of each image", meaning="Mean IoU of single images, averaged over them."
+    ),
 }
 _ALIASES = {
     "top_5": "top5",
@@ -93,6 +123,8 @@ _ALIASES = {
     "mean_average_precision": "map",
     "map_macro": "map",
     "f1 of each image": "f1_samples",
+    "ap of each image": "image_ap",
+    "mean iou of each image": "image_miou",
     "f1_macro": "macro_f1",
     "f1_micro": "micro_f1",
     "brier_score": "brier",

@@ -15,6 +15,7 @@ from headstart._core.files import write_text
 from headstart.reporting import results, sections
 from headstart.reporting.audit_section import audit_section
 from headstart.reporting.folder import RunFolder, read_run
+from headstart.reporting.places_section import places_section
 from headstart.reporting.planning_section import planning_section
 from headstart.reporting.ranking_section import ranking_section
 from headstart.reporting.trust_section import abstaining_section, selection_note, slices_section
@@ -71,6 +72,7 @@ def page_context(run: RunFolder) -> dict[str, Any]:
         "reliability": results.reliability_section(run),
         "abstaining": abstaining_section(run),
         "slices": slices_section(run),
+        "places": places_section(run),
         "selection": selection_note(run),
         "watched": bool(run.manifest.get("novelty")),
         "curves": sections.curves_section(run),

@@ -78,7 +78,7 @@ def load_answers(folder: Path) -> Kept:
     if not path.is_file():
         raise BadInput(
             f"{folder} holds no answers to compare: there is no {ANSWERS} in it.",
-            hint="The run is unfinished, or from an older headstart: fit again.",
+            hint="The run is unfinished or older (fit again), or for boxes or masks, whose answers are not kept.",
         )
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -9,10 +9,13 @@ from headstart import evidence, planning
 from headstart._core import records
 from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadOption, BadPlan
+from headstart.data.annotations import DENSE
 from headstart.data.records import Dataset, DatasetFacts
 from headstart.evidence import Evidence
 from headstart.evidence.sizes import takes
 from headstart.features import FeatureStore
+from headstart.methods import METHODS
+from headstart.methods.dense import without_effect
 from headstart.planning import Plan, Wishes
 from headstart.ranking import Ranking
 from headstart.runs.options import FitOptions
@@ -70,19 +73,19 @@ def decide(
     if folder is not None and (folder / PLAN).exists():
         plan = records.load(Plan, folder / PLAN)
         measured = _measured_before(folder)
-        return Decision(plan, measured, at_size(backbone, plan.input_size), source.ranking)
+        return Decision(plan, measured, sized(backbone, plan), source.ranking)
     if options.plan:
         plan = _of_file(Path(options.plan), facts, backbone)
-        return Decision(plan, None, at_size(backbone, plan.input_size))
+        return Decision(plan, None, sized(backbone, plan))
     found = None
-    if options.method == "auto":
+    if options.method == "auto" and facts.task not in DENSE:
         found = (None if folder is None else _measured_before(folder)) or _measure(
             dataset, facts, backbone, options
         )
     plan = planning.make_plan(facts, found, backbone=backbone, wishes=wishes_of(options))
     if told := source.told():
         plan = replace(plan, decided=(*told, *(each for each in plan.decided if each.what != "weights")))
-    return Decision(plan, found, at_size(backbone, plan.input_size), source.ranking)
+    return Decision(plan, found, sized(backbone, plan), source.ranking)
 
 
 def save(decision: Decision, folder: Path) -> None:
@@ -102,6 +105,15 @@ def wishes_of(options: FitOptions) -> Wishes:
         seed=options.seed,
         given=options.given,
         prefer=options.prefer,
+    )
+
+
+def sized(backbone: Backbone, plan: Plan) -> Backbone:
+    """The network with the contract for what the plan shows it: a letterbox, a square, or its own size."""
+    if plan.frame is None:
+        return at_size(backbone, plan.input_size)
+    return replace(
+        backbone, info=replace(backbone.info, preprocess=backbone.info.preprocess.boxed(*plan.frame))
     )
 
 
@@ -138,6 +150,24 @@ def _of_file(path: Path, facts: DatasetFacts, backbone: Backbone) -> Plan:
             f"{path} has the task {plan.task}, but the data asks for {facts.task}.",
             hint="Make a plan of this data: headstart plan DATA --json",
         )
+    if (plan.frame is None) != (facts.task not in DENSE) or any(
+        side % 32 or side < 32 for side in plan.frame or ()
+    ):
+        raise BadPlan(
+            f"{path}: frame is {plan.frame}.",
+            hint="For boxes and masks it is [width, height], both multiples of 32; for other tasks null.",
+        )
+    for rung in plan.rungs:
+        row = METHODS[rung.method]
+        if facts.task not in row.tasks:
+            raise BadPlan(
+                f"{path}: {rung.method} is not made for the task {facts.task}.", hint="Remove this rung."
+            )
+        if lost := without_effect(row.params, facts.task, rung.params):
+            raise BadPlan(
+                f"{path}: {lost} = {rung.params[lost]} of the rung {rung.method} has no effect on {facts.task}.",
+                hint="Make a plan of this data: headstart plan DATA --json",
+            )
     native = backbone.info.preprocess
     if plan.input_size not in (None, native.height) and not takes(backbone, plan.input_size):
         raise BadPlan(

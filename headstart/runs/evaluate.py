@@ -15,6 +15,7 @@ from headstart.data.records import LoadOptions, Sample
 from headstart.evaluation import About, Answers, Aside, Evaluation
 from headstart.pixels import batches, in_order, read_pixels
 from headstart.predict import BATCH, accelerated
+from headstart.runs.places import evaluate_bundle
 from headstart.tasks import TASKS
 
 
@@ -36,6 +37,8 @@ def evaluate(run: str | Path, source: str | Path, *, options: LoadOptions | None
         raise BadInput(
             f"{source} holds no labelled image.", hint="Give class folders named like the model's classes."
         )
+    if TASKS[bundle.task].places is not None:
+        return evaluate_bundle(bundle, samples)
     truth = TASKS[bundle.task].targets(samples, len(bundle.classes))
     answers = Answers(
         names=tuple(sample.name for sample in samples),

@@ -18,6 +18,7 @@ from headstart.methods import METHODS
 from headstart.runs.answers import save_answers, save_images
 from headstart.runs.audit import audit_run, with_and_without
 from headstart.runs.gallery import add_pictures, add_slice_pictures
+from headstart.runs.places import examine_places
 from headstart.runs.trust import conformal_of
 from headstart.tasks import Mirrored, unmirrored
 from headstart.training.rows import rows_of
@@ -49,6 +50,10 @@ def examine(
     started = time.perf_counter()
     best, others = climbed[0], climbed[1:]
     samples = dataset.test.open()
+    if task.data.task.places is not None:
+        about = _about(task, best, seconds=seconds, started=started)
+        result = examine_places(folder, task, samples, climbed, about=about)
+        return _saved(replace(result, test_opened=dataset.test.opened), folder, dataset, samples)
     test = answers_of(_logits(best, samples, task), samples, task)
     train_targets = task.data.task.targets(task.data.train, len(task.data.classes))
     rivals = {
@@ -56,16 +61,7 @@ def examine(
     }
     majority = evaluation.majority(train_targets, len(samples), task.data.classes)
     baselines = {"majority": replace(test, logits=majority)} | rivals
-    spent = seconds | {"evaluate": time.perf_counter() - started}
-    about = About(
-        task=task.data.task.name,
-        classes=task.data.classes,
-        method=best.outcome.method,
-        weights=task.backbone.info.name,
-        temperature=best.outcome.temperature,
-        seed=task.data.seed,
-        seconds=spent | {"total": sum(spent.values())},
-    )
+    about = _about(task, best, seconds=seconds, started=started)
     val = answers_of(best.val_logits, task.data.val, task)
     aside = _aside(samples, task, climbed)
     result = evaluation.evaluate(test, val=val, baselines=baselines, about=about, aside=aside)
@@ -75,10 +71,28 @@ def examine(
     tested = {best.outcome.method: test} | rivals
     audit = audit_run(folder, task, dataset=dataset, climbed=climbed, tested=tested, samples=samples)
     result = with_and_without(result, audit, test=test, about=about)
-    save_images(folder, (*dataset.samples, *samples), dataset.classes)
     save_answers(folder, test, samples, classes=dataset.classes, temperature=about.temperature)
+    return _saved(result, folder, dataset, samples)
+
+
+def _saved(result: Evaluation, folder: Path, dataset: Dataset, samples: tuple[Sample, ...]) -> Evaluation:
+    """The evaluation, written last of all that the exam leaves behind."""
+    save_images(folder, (*dataset.samples, *samples), dataset.classes)
     records.save(folder / "evaluation.json", result)
     return result
+
+
+def _about(task: Climb, best: Climbed, *, seconds: dict[str, float], started: float) -> About:
+    spent = seconds | {"evaluate": time.perf_counter() - started}
+    return About(
+        task=task.data.task.name,
+        classes=task.data.classes,
+        method=best.outcome.method,
+        weights=task.backbone.info.name,
+        temperature=best.outcome.temperature,
+        seed=task.data.seed,
+        seconds=spent | {"total": sum(spent.values())},
+    )
 
 
 def _aside(samples: tuple[Sample, ...], task: Climb, climbed: tuple[Climbed, ...]) -> Aside:

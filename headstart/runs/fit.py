@@ -25,6 +25,7 @@ from headstart.runs.exam import examine
 from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
 from headstart.runs.gallery import save_examples
 from headstart.runs.options import FitOptions, sort_options
+from headstart.runs.places import threshold_of
 from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
 from headstart.runs.trust import conformal_of, novelty_of
@@ -291,7 +292,8 @@ def _tell(event: training.Event) -> None:
 
 def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[str, Any]) -> None:
     info = task.backbone.info
-    strange = novelty_of(climbed, task) if metrics else None  # once, at the end
+    whole = task.data.task.places is None
+    strange = novelty_of(climbed, task) if metrics and whole else None  # once, at the end
     manifest = export.Manifest(
         task=task.data.task.name,
         classes=task.data.classes,
@@ -301,6 +303,7 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
         weights=info,
         method=climbed.outcome.method,
         temperature=climbed.outcome.temperature,
+        threshold=threshold_of(task, climbed),
         conformal=conformal_of(climbed, task.data),
         novelty=strange[0] if strange else None,
         metrics=metrics,

@@ -14,7 +14,7 @@ from headstart.data.records import Dataset, DatasetFacts, ImageSource, Sample
 from headstart.evaluation import Evaluation
 from headstart.evaluation.slices import with_thumbnails
 from headstart.explanation import overlays, picture
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 from headstart.weights import Backbone
 
 FOLDER = "gallery"
@@ -30,7 +30,7 @@ def save_examples(folder: Path, dataset: Dataset, facts: DatasetFacts) -> None:
 
 
 def add_pictures(
-    result: Evaluation, folder: Path, samples: tuple[Sample, ...], model: Classifier, backbone: Backbone
+    result: Evaluation, folder: Path, samples: tuple[Sample, ...], model: Network, backbone: Backbone
 ) -> Evaluation:
     """The evaluation with, for each mistake, the picture that the network saw and where it looked."""
     named = {sample.name: sample for sample in samples}

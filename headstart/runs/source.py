@@ -9,6 +9,7 @@ from headstart import ranking, weights
 from headstart._core import log, records
 from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadOption
+from headstart.data.annotations import DENSE
 from headstart.data.records import Dataset, DatasetFacts
 from headstart.methods import METHODS, Choice
 from headstart.planning import Plan
@@ -116,6 +117,11 @@ def choose_source(dataset: Dataset, facts: DatasetFacts, options: FitOptions, fo
         name = records.load(Plan, folder / PLAN).weights
         before = records.load(Ranking, folder / RANKING) if (folder / RANKING).exists() else None
         return Source(weights.load(name, arch=arch_for(name, options.arch)), before)
+    if facts.task in DENSE and len(names_of(options.weights)) != 1:
+        raise BadOption(
+            f"--weights {options.weights} ranks weights by whole images, which {facts.task} data has not.",
+            hint="Name one: --weights bundled:efficientnet_lite0",
+        )
     if len(names_of(options.weights)) == 1:
         return Source(weights.load(options.weights, arch=options.arch))
     found, name, because = _choose(dataset, facts, options)

@@ -13,7 +13,7 @@ from headstart.ladder import Climb, Climbed
 from headstart.methods import METHODS
 from headstart.metrics.conformal import Conformal, calibrate
 from headstart.metrics.novelty import NEIGHBOURS, Novelty, distances, fit_novelty, unit
-from headstart.tasks import TASKS, Classifier, unmirrored
+from headstart.tasks import TASKS, Network, unmirrored
 from headstart.training import TrainingData
 from headstart.training.rows import rows_of
 
@@ -71,13 +71,14 @@ def novelty_of(climbed: Climbed, task: Climb) -> tuple[Novelty, NDArray[np.float
 class _Reader(nn.Module):
     """What the head of a classifier reads."""
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, width) of normalised images (N, 3, H, W)."""
-        return self.model.read(images)[0]
+        features: Tensor = self.model.read(images)[0]
+        return features
 
 
 def _some(n: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -85,7 +86,7 @@ def _some(n: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(generator(seed, "bank").permutation(n)[:most])
 
 
-def _read(model: Classifier, samples: tuple[Sample, ...], task: Climb) -> NDArray[np.float32]:
+def _read(model: Network, samples: tuple[Sample, ...], task: Climb) -> NDArray[np.float32]:
     """What the head of a tuned network reads of these images."""
     contract = task.backbone.info.preprocess
     return compute.forward(_Reader(model).eval(), samples, contract, label="looking at training images")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from headstart.data.records import Sample
 from headstart.tasks.records import Floats, Labels, Task
+from headstart.tasks.whole import classifier, example, together
 
 
 def targets(samples: Sequence[Sample], classes: int) -> Labels:
@@ -43,7 +44,10 @@ def correctness(logits: Floats, truth: Labels) -> Floats:
 
 TASK = Task(
     name="classify",
+    build=classifier,
+    example=example,
     targets=targets,
+    together=together,
     loss=loss,
     probabilities=probabilities,
     decode=decode,

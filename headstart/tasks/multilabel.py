@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from headstart.data.records import Sample
 from headstart.tasks.records import Floats, Labels, Task
+from headstart.tasks.whole import classifier, example, together
 
 THRESHOLD = 0.5  # on calibrated probabilities: "more likely present than not"
 
@@ -50,7 +51,10 @@ def correctness(logits: Floats, truth: Labels) -> Floats:
 
 TASK = Task(
     name="multilabel",
+    build=classifier,
+    example=example,
     targets=targets,
+    together=together,
     loss=loss,
     probabilities=probabilities,
     decode=decode,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from headstart.metrics.novelty import Novelty
-from headstart.tasks.model import Classifier
+from headstart.tasks.model import Network
 
 
 class Watched(nn.Module):
@@ -19,9 +21,9 @@ class Watched(nn.Module):
         temperature: > 0; logits are divided by it before their energy is taken.
     """
 
-    def __init__(self, model: Classifier, bank: Tensor, novelty: Novelty, temperature: float) -> None:
+    def __init__(self, model: Network, bank: Tensor, novelty: Novelty, temperature: float) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.register_buffer("bank", bank)
         self.novelty = novelty
         self.temperature = temperature

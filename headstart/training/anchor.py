@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Anchor:
     start: dict[int, Tensor]
 
     @classmethod
-    def of(cls, model: Classifier, start: Mapping[str, Tensor], strength: float) -> Anchor:
+    def of(cls, model: Network, start: Mapping[str, Tensor], strength: float) -> Anchor:
         """The anchor of the body's parameters that `start` names."""
         places = {
             id(parameter): start[name].to(parameter.device)

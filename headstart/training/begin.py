@@ -10,7 +10,7 @@ from headstart import compute
 from headstart.adaptation import Adapted
 from headstart.heads.probe import STRENGTHS, walk
 from headstart.pixels import batches, in_order, normalise, read_pixels
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 from headstart.training.records import Pace, TrainingData
 from headstart.training.solve import probe_problem, set_head
 
@@ -27,7 +27,7 @@ def start_head(adapted: Adapted, data: TrainingData, pace: Pace) -> None:
     set_head(adapted.model, path.heads[path.chosen])
 
 
-def reestimate_norms(model: Classifier, names: Sequence[str], data: TrainingData) -> None:
+def reestimate_norms(model: Network, names: Sequence[str], data: TrainingData) -> None:
     """Replace the running statistics of the named BatchNorm layers by those of the training images, un-augmented."""
     layers = [model.get_submodule(name) for name in names]
     kept = [layer.momentum for layer in layers]

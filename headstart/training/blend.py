@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headstart.adaptation import Adapted
-from headstart.heads.probe import row_losses
 from headstart.metrics import fit_temperature
+from headstart.metrics.losses import row_losses
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """How far from the start (0, which is another rung) to the end (1)."""

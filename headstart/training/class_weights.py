@@ -51,6 +51,19 @@ def class_weights(
     return np.asarray(weights * counts.sum() / (weights * counts).sum(), np.float64)
 
 
+def weights_of(wish: str, data: TrainingData) -> NDArray[np.float64] | None:
+    """Weights (classes,) for this training data, or None for equal weights.
+
+    Raises:
+        BadOption: as `class_weights` does.
+    """
+    if wish == "none":
+        return None
+    return class_weights(
+        wish, data.classes, label_counts(data, data.task.targets(data.train, len(data.classes)))
+    )
+
+
 def label_counts(data: TrainingData, targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Training images of each class (classes,)."""
     if targets.ndim == 2:

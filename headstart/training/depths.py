@@ -17,8 +17,9 @@ from headstart.adaptation import Adapted
 from headstart.compute import OUTPUT, DepthClassifier, Depths, Stopped, Tap, at_depths
 from headstart.compute.taps import Reading, read_depths
 from headstart.heads.logistic import LinearHead
-from headstart.heads.probe import Problem, group_numbers, row_losses, walk
+from headstart.heads.probe import Problem, group_numbers, walk
 from headstart.methods.depth_probe import read_wish
+from headstart.metrics.losses import row_losses
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.records import Pace, TrainingData
 from headstart.training.rows import Features, joined

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from headstart._core.errors import BadPlan
 from headstart.compute import FastDepthwise
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 from headstart.training.folding import Folded
 
 LEAST_FOR_TUNED_NORM = 16
@@ -26,8 +26,8 @@ LEAST_FOR_TUNED_NORM = 16
 _ON_CPU = 8  # as fast as 32 at a time, in a quarter of the memory; one at a time is slower
 _WORDS = ("not enough memory", "out of memory", "can't allocate memory", "cannot allocate memory")
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits, targets) -> mean loss."""
+Loss = Callable[[Tensor, Any], Tensor]
+"""(outputs, truth) -> mean loss."""
 
 Part = Callable[[slice], Tensor]
 """Network input of some of the batch's images."""
@@ -61,11 +61,11 @@ class Engine:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def network(self) -> Classifier:
+    def network(self) -> Network:
         """The twin's network."""
         return self.twin.network
 
-    def backward(self, part: Part, targets: Tensor, *, loss: Loss, seed: int) -> Tensor:
+    def backward(self, part: Part, targets: Any, *, loss: Loss, seed: int) -> Tensor:
         """The batch's mean loss (a scalar without gradient); gradients are in the parameters afterwards.
 
         When memory runs out, the micro-batch is halved and the same batch computed again from the same state, so that
@@ -87,7 +87,7 @@ class Engine:
             self._undo(kept)
             self._halve(failed, len(targets))
 
-    def _attempt(self, part: Part, targets: Tensor, loss: Loss, seed: int) -> Tensor:
+    def _attempt(self, part: Part, targets: Any, loss: Loss, seed: int) -> Tensor:
         torch.manual_seed(seed)  # dropout and drop-path
         self.twin.push()
         total = torch.zeros((), device=self.device)
@@ -113,7 +113,7 @@ class Engine:
         return torch.autocast(self.device.type, self.lower or torch.bfloat16, enabled=self.lower is not None)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Logits (N, classes), float32, of network input in evaluation mode."""
+        """The outputs (N, …), float32, of network input in evaluation mode."""
         with torch.no_grad(), self.precision():
             return torch.cat([self.network(part).float() for part in torch.split(inputs, self.micro)])
 

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from headstart import compute
 from headstart._core.seed import generator
-from headstart.data.images import open_rgb
 from headstart.data.records import Sample
-from headstart.pixels import PRESETS, Batch, augmented_pixels, batches, in_order, normalise, read_pixels
+from headstart.pixels import PRESETS, Batch, Chances, Example, batches, in_order, normalise, read_pixels
 from headstart.training.records import TrainingData
 
 
@@ -53,11 +52,10 @@ class Pixels:
         preset, data = PRESETS[self.augment], self.data
         view = epoch if self.views is None else epoch % self.views
 
-        def load(position: int, sample: Sample) -> NDArray[np.uint8]:
+        def load(position: int, sample: Sample) -> NDArray[np.uint8] | Example:
             rng = generator(data.seed, "augment", view, position)
-            return augmented_pixels(
-                open_rgb(sample.source), data.preprocess, augment=preset, flip=self.flip, rng=rng
-            )
+            chances = Chances(augment=preset, flip=self.flip, rng=rng)
+            return data.task.example(sample, data.preprocess, chances)
 
         return batches(data.train, load, groups=groups)
 

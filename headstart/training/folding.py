@@ -16,7 +16,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 
 _PLAIN = (nn.Conv2d, Conv2dSame)  # other kinds may do more with their weight than convolve
 _TOLERANCE = 1e-3  # of the check in float32, whose rounding stays below 1e-5
@@ -58,8 +58,8 @@ class Folded:
         pairs: (convolution, norm) that became one.
     """
 
-    source: Classifier
-    network: Classifier
+    source: Network
+    network: Network
     pairs: tuple[tuple[str, str], ...]
     _folded: list[Tensor] = field(default_factory=list)
     _leaves: list[nn.Parameter] = field(default_factory=list)
@@ -110,7 +110,7 @@ def _merged(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
     return conv.weight * scale.view(-1, 1, 1, 1), shift
 
 
-def twin_of(model: Classifier, shape: tuple[int, int]) -> Folded:
+def twin_of(model: Network, shape: tuple[int, int]) -> Folded:
     """The twin of a network for images of that (height, width); where folding would change its answers, nothing is folded.
 
     A norm is folded where it is held and its input is the output of a plain convolution that runs once. Whether somebody
@@ -126,13 +126,13 @@ def twin_of(model: Classifier, shape: tuple[int, int]) -> Folded:
     return _twin(model, pairs if agree else ())
 
 
-def same_tensors(network: Classifier) -> Classifier:
+def same_tensors(network: Network) -> Network:
     """A copy of the modules that shares every parameter and buffer."""
     memo: dict[int, object] = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
     return copy.deepcopy(network, memo)
 
 
-def _pairs(model: Classifier, images: Tensor) -> tuple[tuple[str, str], ...]:
+def _pairs(model: Network, images: Tensor) -> tuple[tuple[str, str], ...]:
     """Names of (convolution, norm) where the norm takes the convolution's output and each runs exactly once."""
     outputs: dict[int, tuple[str, Tensor]] = {}
     calls: dict[str, int] = {}
@@ -169,7 +169,7 @@ def _keeps(norm: nn.modules.batchnorm._BatchNorm) -> bool:
     return norm.running_mean is not None and norm.running_var is not None
 
 
-def _inside(model: Classifier) -> set[str]:
+def _inside(model: Network) -> set[str]:
     """Names of all modules that are held, themselves or by one around them."""
     return {
         f"{place}.{name}" if name else place
@@ -178,7 +178,7 @@ def _inside(model: Classifier) -> set[str]:
     }
 
 
-def _twin(model: Classifier, pairs: tuple[tuple[str, str], ...]) -> Folded:
+def _twin(model: Network, pairs: tuple[tuple[str, str], ...]) -> Folded:
     network = same_tensors(model)
     for conv, norm in pairs:
         convolution: Any = network.get_submodule(conv)
@@ -200,7 +200,7 @@ def _remainder(norm: nn.Module) -> nn.Module:
     return nn.Sequential(*parts) if parts else nn.Identity()
 
 
-def _agree(model: Classifier, pairs: tuple[tuple[str, str], ...], images: Tensor) -> bool:
+def _agree(model: Network, pairs: tuple[tuple[str, str], ...], images: Tensor) -> bool:
     """Whether the twin of a copy, its norms moved away from neutral values, gives the copy's answers."""
     trial = copy.deepcopy(model).eval()
     generator = torch.Generator().manual_seed(1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +20,15 @@ from headstart._core.errors import BadPlan
 from headstart._core.seed import derive
 from headstart.adaptation import Adapted
 from headstart.compute import native_bfloat16
-from headstart.heads.probe import row_losses
-from headstart.metrics import fit_temperature
+from headstart.data.records import Sample
 from headstart.pixels import Batch
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 from headstart.training import checkpoint, prefix
 from headstart.training.anchor import Anchor
 from headstart.training.averaging import Average
 from headstart.training.begin import reestimate_norms, start_head
 from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
-from headstart.training.class_weights import class_weights, label_counts
+from headstart.training.class_weights import weights_of
 from headstart.training.engine import Engine, Loss, Part, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
@@ -60,7 +60,7 @@ class Loop:
     pending: list[Tensor] = field(default_factory=list)
 
     @property
-    def model(self) -> Classifier:
+    def model(self) -> Network:
         """The network whose parameters train."""
         return self.adapted.model
 
@@ -70,12 +70,18 @@ class Loop:
         groups = epoch_groups(len(self.data.train), size, seed=self.data.seed, epoch=epoch)
         return self.feed.epoch(epoch, [group.tolist() for group in groups[skip:]])
 
-    def step(self, number: int, batch: Batch, targets: Tensor) -> None:
+    def truth(self, batch: Batch, targets: Any) -> Any:
+        """What is true of a batch: what moved with its pixels, else its part of all training targets."""
+        return self.data.task.together(batch.truth or [targets[place] for place in batch.positions])
+
+    def step(self, number: int, batch: Batch, truth: Any) -> None:
         """One optimiser step; its loss waits in `pending`, because to look at it a GPU would have to stop."""
         share = rate(number, self.steps, self.adapted.params.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
-        truth, params = targets.to(self.engine.device), self.adapted.params
+        params = self.adapted.params
+        if isinstance(truth, Tensor):
+            truth = truth.to(self.engine.device)
         mix = mix_of(
             batch.pixels.shape, mixup=params.mixup, cutmix=params.cutmix, seed=self.data.seed, step=number
         )
@@ -104,7 +110,7 @@ class Loop:
 
         return plain if mix is None else lambda rows: mix.inputs(plain(rows), plain(mix.partners[rows]))
 
-    def _loss(self, truth: Tensor) -> Loss:
+    def _loss(self, truth: Any) -> Loss:
         """The part that some of a batch's images have in its mean loss; class weights are part of the mean."""
         task, weights, smoothing = self.data.task, self.weights, self.adapted.params.label_smoothing
         weighted = weights is not None and truth.ndim == 1
@@ -147,12 +153,15 @@ class Loop:
         return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
 
     def validate(self) -> NDArray[np.float64]:
-        """Logits (N, classes) of the validation images, in the precision of training."""
+        """What is kept of the answers to the validation images (N, …), in the precision of training."""
         self.engine.network.eval()
         self.engine.twin.push()
-        rows = [self.engine.logits(self.feed.inputs(batch.pixels)) for batch in self.feed.validation()]
+        rows = []
+        for batch in self.feed.validation():
+            outputs = self.engine.logits(self.feed.inputs(batch.pixels))
+            rows.append(rows_of(outputs, [self.data.val[place] for place in batch.positions], self.data))
         self.engine.twin.clear()
-        return torch.cat(rows).cpu().numpy().astype(np.float64)
+        return np.concatenate(rows)
 
 
 def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, None, FitResult]:
@@ -163,7 +172,7 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     """
     file, name = pace.folder / checkpoint.CHECKPOINT, adapted.method.name
     loop, progress = _open(adapted, data, pace)
-    targets = torch.from_numpy(data.task.targets(data.train, len(data.classes)))
+    targets = data.task.targets(data.train, len(data.classes))
     resumed_at, saved = time.monotonic() - progress.seconds, time.monotonic()
     ended = ""
     if progress.step:
@@ -175,7 +184,7 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         for batch in loop.batches(epoch, done):
             if ended := pace.clock.over:
                 break
-            loop.step(progress.step, batch, targets[list(batch.positions)])
+            loop.step(progress.step, batch, loop.truth(batch, targets))
             progress.step += 1
             if not loop.due(progress.step):
                 continue
@@ -204,6 +213,11 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     return result
 
 
+def rows_of(outputs: Tensor, samples: Sequence[Sample], data: TrainingData) -> NDArray[np.float64]:
+    """What is kept of the network's outputs for these samples."""
+    return data.task.rows(outputs, samples, data.preprocess, len(data.classes))
+
+
 def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, checkpoint.Progress]:
     """The loop and where it stands: at a checkpoint, or at a prepared beginning."""
     params, device = adapted.params, compute.device()
@@ -228,8 +242,7 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
     if average is not None:
         progress.average = average.values  # changed in place, so every checkpoint has it as it is
     engine, feed = _engine(adapted, data, pace, progress)
-    targets = data.task.targets(data.train, len(data.classes))
-    weights = class_weights(params.class_weights, data.classes, label_counts(data, targets))
+    weights = weights_of(params.class_weights, data)
     per_epoch = len(epoch_groups(len(data.train), params.batch_size, seed=data.seed, epoch=0))
     loop = Loop(
         adapted=adapted,
@@ -285,7 +298,8 @@ def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Eve
     validation = passes * _FORWARD_SHARE * len(data.val) / max(1, len(data.train))
     epoch_seconds = progress.seconds / progress.step * loop.per_epoch * (1 + validation)
     planned = loop.steps // loop.per_epoch
-    fitting = planned if math.isinf(pace.clock.left) else int(_SAFETY * pace.clock.left / epoch_seconds)
+    left = min(pace.clock.left, pace.planned)
+    fitting = planned if math.isinf(left) else int(_SAFETY * left / epoch_seconds)
     loop.steps = progress.steps = loop.per_epoch * max(1, min(planned, fitting))
     reason = f"{epoch_seconds:.0f} s an epoch: {loop.steps // loop.per_epoch} of {planned} epochs planned"
     return Event(
@@ -301,13 +315,13 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     """How the network does now, and its running average where there is one; the better of the two may be the best so far."""
     logits, averaged = loop.validate(), None
     targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
-    loss, state = float(row_losses(logits, targets).mean()), loop.state()
+    loss, state = loop.data.task.judge(logits, targets), loop.state()
     if loop.average is not None:
         averaged = loop.average.over(state)
         loop.model.load_state_dict(averaged)
         other = loop.validate()
         loop.model.load_state_dict(state)
-        other_loss = float(row_losses(other, targets).mean())
+        other_loss = loop.data.task.judge(other, targets)
         if other_loss < loss:
             logits, loss, state = other, other_loss, averaged
     if loss < progress.best_loss:
@@ -326,7 +340,7 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
         lr=loop.optimizer.param_groups[-1]["lr"],
         metrics={
             loop.data.task.primary: float(loop.data.task.correctness(logits, targets).mean()),
-            "log_loss": loss,
+            loop.data.task.judged_by: loss,
         },
         seconds=progress.seconds,
         reason="of the averaged weights" if state is averaged else "",
@@ -353,14 +367,20 @@ def _blend(loop: Loop, progress: checkpoint.Progress) -> tuple[Event, dict[str, 
 
 def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict[str, object]) -> FitResult:
     loop.model.load_state_dict(progress.best)
-    out = compute.forward(loop.model, loop.data.val, loop.data.preprocess, label="validating")
-    logits = out.astype(np.float64)
-    targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
+    data = loop.data
+    logits = compute.forward(
+        loop.model,
+        data.val,
+        data.preprocess,
+        label="validating",
+        keep=lambda outputs, samples: rows_of(outputs, samples, data),
+    )
+    targets = data.task.targets(data.val, len(data.classes))
     return FitResult(
         method=loop.adapted.method.name,
         model=loop.model.cpu().eval(),
         val_logits=logits,
-        temperature=fit_temperature(logits, targets),
+        temperature=data.task.temperature(logits, targets),
         seconds=progress.seconds,
         ended=ended,
         facts={

@@ -17,7 +17,7 @@ from headstart._core.files import atomic
 from headstart._core.progress import track
 from headstart.adaptation import tensor_hash
 from headstart.pixels import Batch, in_order
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 from headstart.training.engine import Engine
 from headstart.training.feed import Pixels
 from headstart.training.folding import Folded, same_tensors
@@ -55,7 +55,7 @@ def run_to(network: nn.Module, boundary: str, images: Tensor) -> Tensor:
     raise ValueError(f"{boundary} did not run")
 
 
-def suffix_of(network: Classifier, boundary: str, images: Tensor) -> Classifier | None:
+def suffix_of(network: Network, boundary: str, images: Tensor) -> Network | None:
     """The network without what runs up to the boundary, sharing its tensors; None where that does not give its answers.
 
     Every module that has returned when the boundary returns, and does not run again, is replaced by one that passes its

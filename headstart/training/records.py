@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.features import FeatureStore
 from headstart.heads.logistic import LinearHead
-from headstart.tasks import Classifier, Task
+from headstart.tasks import Network, Task
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,14 @@ class Pace:
     Attributes:
         folder: where checkpoints of this rung go.
         every: seconds between two checkpoints.
+        planned: seconds that the schedule may be made for, where that is less than the clock has left. The first rung is
+            never stopped by the budget, but it is not planned beyond it either.
     """
 
     clock: Clock
     folder: Path
     every: float = 20.0
+    planned: float = math.inf
 
 
 @record
@@ -86,7 +90,8 @@ class FitResult:
 
     Attributes:
         model: on the CPU, in evaluation mode.
-        val_logits: (N, classes), of a network that never saw these images; uncalibrated.
+        val_logits: what is kept of its answers, of a network that never saw these images: uncalibrated logits (N, classes),
+            or for boxes and masks the rows (N, …) of their task.
         temperature: what to divide logits by for calibrated probabilities, fitted on images the network had not seen.
         seconds: of training alone.
         ended: why training ended, in words.
@@ -97,7 +102,7 @@ class FitResult:
     """
 
     method: str
-    model: Classifier
+    model: Network
     val_logits: NDArray[np.float64]
     temperature: float
     seconds: float

@@ -11,13 +11,13 @@ from headstart._core.clock import Clock
 from headstart.compute import OUTPUT, DepthClassifier, Tap, columns
 from headstart.data.records import Sample
 from headstart.features import FeatureStore, View
-from headstart.tasks import Classifier
+from headstart.tasks import Network
 
 Features = NDArray[np.float32]
 
 
 def rows_of(
-    model: Classifier | None,
+    model: Network | None,
     store: FeatureStore,
     samples: Sequence[Sample],
     *,

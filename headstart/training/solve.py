@@ -13,10 +13,11 @@ from headstart._core.records import to_plain
 from headstart.adaptation import Adapted
 from headstart.features import View, views
 from headstart.heads.logistic import LinearHead
-from headstart.heads.probe import STRENGTHS, Path, Problem, group_numbers, row_losses, walk
+from headstart.heads.probe import STRENGTHS, Path, Problem, group_numbers, walk
 from headstart.methods.depth_probe import DepthProbeParams
 from headstart.metrics import fit_temperature
-from headstart.tasks import Classifier
+from headstart.metrics.losses import row_losses
+from headstart.tasks import Network
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.depths import Scaling, choose_depths
 from headstart.training.records import Event, FitResult, Pace, TrainingData
@@ -30,7 +31,7 @@ def probe_problem(
     *,
     pooled: bool = False,
     seen: tuple[View | None, ...] = (None,),
-    model: Classifier | None = None,
+    model: Network | None = None,
 ) -> Problem:
     """The training features (with the validation features, where `pooled`) as a problem for `walk`.
 
@@ -54,7 +55,7 @@ def probe_problem(
     )
 
 
-def set_head(model: Classifier, head: LinearHead) -> None:
+def set_head(model: Network, head: LinearHead) -> None:
     """Copy a closed-form head into the network."""
     with torch.no_grad():
         model.head.weight.copy_(torch.from_numpy(head.weight))

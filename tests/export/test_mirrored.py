@@ -19,7 +19,7 @@ from headstart.export import Manifest, check, export, open_bundle, save_bundle
 from headstart.export.onnx import open_runner
 from headstart.pixels import contract_pixels
 from headstart.predict import accelerated
-from headstart.tasks import Classifier, Mirrored, unmirrored
+from headstart.tasks import Mirrored, Network, unmirrored
 from tests.export.conftest import CLASSES, MakeBundle, fitted, picture, preprocess
 
 ARCH = "resnet10t"
@@ -29,7 +29,7 @@ def turned_run(make_bundle: MakeBundle, *, depths: bool = False) -> Path:
     """A run whose network looks at each image twice; optionally by an inner depth."""
     run = make_bundle(ARCH, contract=preprocess(64, resize=64))
     bundle = open_bundle(run)
-    model: Classifier = bundle.model.cpu()
+    model: Network = bundle.model.cpu()
     if depths:
         torch.manual_seed(3)
         model = at_depths(model, Depths(taps=(Tap(module="layer2", layout="map"),)), width=128).eval()

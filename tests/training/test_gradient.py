@@ -21,7 +21,7 @@ from headstart.compute import FastDepthwise
 from headstart.data import from_arrays
 from headstart.features import FeatureStore
 from headstart.planning import Rung
-from headstart.tasks import TASKS, Classifier
+from headstart.tasks import TASKS, Classifier, Network
 from headstart.training import CHECKPOINT, Event, FitResult, Pace, TrainingData, fit
 from headstart.training.engine import Engine, default_micro, out_of_memory
 from headstart.training.folding import Folded, twin_of
@@ -103,7 +103,7 @@ def until(stream: Iterator[Event], step: int) -> None:
             return
 
 
-def same(first: Classifier, second: Classifier) -> bool:
+def same(first: Network, second: Network) -> bool:
     one, two = first.state_dict(), second.state_dict()
     return all(torch.equal(one[name], two[name]) for name in one)
 
@@ -237,7 +237,7 @@ def test_a_step_is_redone_from_the_same_state(backbone: Backbone) -> None:
         engine = _engine(model, micro=32 if fails else 16, moving=True)
         body: Any = engine.network.body
         if fails:  # fails behind the norms, whose statistics have moved by then
-            engine.network.head = _Greedy(engine.network.head, 16, MemoryError())  # type: ignore[assignment]
+            engine.network.head = _Greedy(engine.network.head, 16, MemoryError())
         engine.backward(lambda rows: images[rows], truth, loss=_mean_loss(32), seed=1)
         slopes.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
         buffers.append([b.clone() for b in body.buffers()])
@@ -249,7 +249,7 @@ def test_a_step_is_redone_from_the_same_state(backbone: Backbone) -> None:
 def test_tuned_norms_refuse_tiny_micro_batches(backbone: Backbone) -> None:
     model = prepared(backbone, "full", batchnorm="tuned").model.train()
     engine = _engine(model, micro=32, moving=True)
-    engine.network.head = _Greedy(engine.network.head, 8, MemoryError())  # type: ignore[assignment]
+    engine.network.head = _Greedy(engine.network.head, 8, MemoryError())
     images, truth = torch.randn(32, 3, SIZE, SIZE), torch.arange(32) % 2
     with pytest.raises(BadPlan, match="at least 16 images") as caught:
         engine.backward(lambda rows: images[rows], truth, loss=_mean_loss(32), seed=1)
@@ -264,7 +264,7 @@ def _mean_loss(count: int) -> Any:
     return lambda logits, rows: nn.functional.cross_entropy(logits, rows) * (len(rows) / count)
 
 
-def _engine(model: Classifier, *, micro: int, moving: bool) -> Engine:
+def _engine(model: Network, *, micro: int, moving: bool) -> Engine:
     twin = twin_of(model, (SIZE, SIZE))
     engine = Engine(twin=twin, device=CPU, lower=None, micro=micro, moving=moving)
     engine.network.train()

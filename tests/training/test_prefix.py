@@ -170,6 +170,7 @@ def test_partial_declines_where_nothing_would_stay_frozen(backbone: Backbone, da
 
 
 class _Facts:
+    task = "classify"
     """The one fact that fine-tuning asks for."""
 
     def __init__(self, n_train: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headstart._core.records import record
-from headstart.data.records import LoadOptions, Sample, Unreadable
+from headstart.data.records import Flaw, LoadOptions, Sample, Unreadable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
@@ -27,10 +27,11 @@ class Listing:
 
     Attributes:
         samples: with labels that index `classes`; the split is empty where the source gives none.
-        task: `classify` or `multilabel`.
+        task: `classify`, `multilabel`, `detect` or `segment`.
         classes: names in output order.
         notes: what was decided, in sentences for the user.
         unreadable: what is listed but cannot be there.
+        flaws: annotations that could not be taken over.
     """
 
     samples: tuple[Sample, ...]
@@ -38,6 +39,7 @@ class Listing:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
 
 
 @record

@@ -1,0 +1,212 @@
+"""A class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headstart._core.errors import BadInput
+from headstart.data.masks import IGNORED, read_mask
+from headstart.data.preprocess import Preprocess
+from headstart.data.records import DatasetFacts, Sample
+from headstart.metrics import Metric, draw
+from headstart.metrics import segmentation as masks
+from headstart.metrics.assessment import Assessment
+from headstart.pixels import Chances, Example, read_scene, varied_scene
+from headstart.tasks.pyramid import MapNetwork, Pyramid, conv_norm, fitting, spread
+from headstart.tasks.records import Floats, Places, Rows, Task
+from headstart.weights import Backbone
+
+STRIDES = (4, 8, 16, 32)
+WIDTH = 64
+_LONG_SIDE = 512  # pixels; what is finer than a quarter of that no map of the network shows
+_DICE = 0.5  # share of the Dice loss: it does not let frequent classes hide rare ones
+
+
+class Segmenter(MapNetwork):
+    """A body, a pyramid, and the sum of its levels; maps normalised images (N, 3, H, W) to logits (N, classes, H/4, W/4).
+
+    Source: Kirillov et al. 2019, Panoptic feature pyramid networks (its semantic branch).
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__(backbone, STRIDES)
+        self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH)
+        self.join = conv_norm(WIDTH, WIDTH)
+        self.head = nn.Conv2d(WIDTH, classes, 1)
+        for part in (self.pyramid, self.join, self.head):
+            spread(part)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes, H / 4, W / 4) of normalised images (N, 3, H, W)."""
+        levels = self.pyramid(self.maps(images))
+        size = levels[0].shape[-2:]
+        total = levels[0]
+        for level in levels[1:]:
+            total = total + F.interpolate(level, size=size, mode="bilinear", align_corners=False)
+        logits: Tensor = self.head(self.join(total))
+        return logits
+
+
+def targets(samples: Sequence[Sample], classes: int) -> NDArray[np.int64]:
+    """0 or 1 for each image and class (N, classes): whether it occurs. Rows of counts hold the truth themselves."""
+    out = np.zeros((len(samples), classes), np.int64)
+    for row, sample in enumerate(samples):
+        out[row, list(sample.labels)] = 1
+    return out
+
+
+def example(sample: Sample, preprocess: Preprocess, chances: Chances | None) -> Example:
+    """Pixels with the class of each.
+
+    Raises:
+        BadInput: for a sample without a mask.
+    """
+    scene = read_scene(sample, preprocess) if chances is None else varied_scene(sample, preprocess, chances)
+    if scene.labels is None:
+        raise BadInput(f"{sample.name} has no mask.", hint="Give a mask for each image.")
+    return Example(pixels=scene.pixels, truth=torch.from_numpy(scene.labels))
+
+
+def loss(outputs: Tensor, truth: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Cross-entropy of the pixels and Dice loss of the classes that occur, at the size of the input.
+
+    Source: Milletari et al. 2016, V-Net (Dice loss).
+    """
+    label = truth.long()
+    logits = F.interpolate(outputs, size=label.shape[-2:], mode="bilinear", align_corners=False)
+    known = label >= 0
+    plain = F.cross_entropy(
+        logits, label, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing, reduction="none"
+    )
+    mean = plain.sum() / known.sum().clamp_min(1)
+    share = logits.softmax(1) * known[:, None]
+    hot = F.one_hot(label.clamp_min(0), logits.shape[1]).permute(0, 3, 1, 2) * known[:, None]
+    both, size, there = (share * hot).sum((0, 2, 3)), (share + hot).sum((0, 2, 3)), hot.sum((0, 2, 3)) > 0
+    dice = 1 - (2 * both / size.clamp_min(1e-6))[there]
+    overlap = dice.mean() if len(dice) else mean * 0
+    return (1 - _DICE) * mean + _DICE * overlap
+
+
+def answers(
+    outputs: Tensor, sizes: Sequence[tuple[int, int]], preprocess: Preprocess
+) -> list[NDArray[np.int16]]:
+    """Class indices (H, W) of each image at its own size."""
+    out = []
+    frame = (preprocess.height, preprocess.width)
+    for logits, (width, height) in zip(outputs.float(), sizes, strict=True):
+        columns, rows_ = preprocess.resized(width, height)
+        whole = F.interpolate(logits[None], size=frame, mode="bilinear", align_corners=False)
+        own = whole[..., :rows_, :columns]
+        if (rows_, columns) != (height, width):
+            own = F.interpolate(own, size=(height, width), mode="bilinear", align_corners=False)
+        out.append(own[0].argmax(0).cpu().numpy().astype(np.int16))
+    return out
+
+
+def tally(found: Sequence[NDArray[Any]], samples: Sequence[Sample], classes: int) -> Rows:
+    """(N, classes, classes + 2) counts of each image against its mask."""
+    out = []
+    for labels, sample in zip(found, samples, strict=True):
+        if sample.mask is None:
+            raise BadInput(f"{sample.name} has no mask.", hint="Give a mask for each image.")
+        truth = read_mask(sample.mask, (sample.width, sample.height)).labels
+        out.append(masks.counts(truth, labels, classes=classes))
+    return np.stack(out).astype(np.float64)
+
+
+def rows(outputs: Tensor, samples: Sequence[Sample], preprocess: Preprocess, classes: int) -> Rows:
+    """(N, classes, classes + 2) counts of each image at its own size."""
+    sizes = [(sample.width, sample.height) for sample in samples]
+    return tally(answers(outputs, sizes, preprocess), samples, classes)
+
+
+def correctness(counted: Rows, truth: Any) -> Floats:
+    """Mean IoU of each image alone."""
+    del truth  # it is in the counts
+    return masks.image_scores(counted)
+
+
+def judge(counted: Rows, truth: Any) -> float:
+    """1 - mean IoU over all pixels of all images."""
+    del truth
+    value = masks.mean_of(masks.ious(counted))
+    return 1.0 if np.isnan(value) else 1.0 - value
+
+
+def threshold(counted: Rows, truth: Any) -> float:
+    """0: every pixel is given a class."""
+    del counted, truth
+    return 0.0
+
+
+def assess(counted: Rows, truth: Any, classes: Sequence[str], least: float, seed: int) -> Assessment:
+    """Mean IoU, Dice, boundary IoU and accuracy of pixels, with intervals over images, and the first two per class."""
+    del truth
+    draws = draw(len(counted), seed=seed).images.astype(np.float64)
+    sums = np.tensordot(draws, counted, 1)  # counts of every resample: (repeats, classes, classes + 2)
+
+    def metric(statistic: Callable[[Rows], float]) -> Metric:
+        value = statistic(counted)
+        values = np.array([statistic(one[None]) for one in sums])
+        low, high = np.nanquantile(values, [0.025, 0.975])
+        return Metric(
+            value=value,
+            low=min(float(low), value),
+            high=max(float(high), value),
+            interval="bootstrap",
+            n=len(counted),
+        )
+
+    per_class = {}
+    for index, name in enumerate(classes):
+        if np.isfinite(masks.ious(counted)[index]):
+            per_class[name] = {
+                "iou": metric(lambda some, index=index: float(masks.ious(some)[index])),  # type: ignore[misc]
+                "dice": metric(lambda some, index=index: float(masks.dices(some)[index])),  # type: ignore[misc]
+            }
+    table = masks.confusion(counted)
+    return Assessment(
+        metrics={
+            "miou": metric(lambda some: masks.mean_of(masks.ious(some))),
+            "dice": metric(lambda some: masks.mean_of(masks.dices(some))),
+            "boundary_iou": metric(lambda some: masks.mean_of(masks.boundary_ious(some))),
+            "pixel_accuracy": metric(masks.pixel_accuracy),
+        },
+        per_class=per_class,
+        confusion=tuple(tuple(int(n) for n in row) for row in table),
+        scores=tuple(float(score) for score in masks.image_scores(counted)),
+        threshold=least,
+    )
+
+
+def frame(facts: DatasetFacts) -> tuple[tuple[int, int], str]:
+    """The images' own size, up to 512 pixels."""
+    wanted = min(facts.long_side or _LONG_SIDE, _LONG_SIDE)
+    why = (
+        f"images have {facts.long_side:.0f} pixels on their long side; above {_LONG_SIDE} each costs too much"
+    )
+    return fitting(facts.aspect_quantiles, long_side=round(wanted)), why
+
+
+TASK = Task(
+    name="segment",
+    build=Segmenter,
+    targets=targets,
+    example=example,
+    together=lambda labels: torch.stack(list(labels)),
+    loss=loss,
+    rows=rows,
+    primary="image_miou",
+    correctness=correctness,
+    judged_by="1 - mIoU",
+    judge=judge,
+    temperature=lambda *_: 1.0,
+    places=Places(frame=frame, answers=answers, tally=tally, threshold=threshold, assess=assess),
+)

@@ -1,0 +1,172 @@
+"""Boxes and masks from data to a deployed file: fit, evaluate, predict, export, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart import export
+from headstart._core import records
+from headstart._core.errors import BadInput, BadOption, BadPlan
+from headstart.cli import main
+from headstart.data.records import Sample
+from headstart.export import places as exported
+from headstart.runs.evaluate import evaluate
+from headstart.runs.fit import fit, validation_images
+from tests.tasks.scenes import scene, write
+
+NETWORK = "random:test_resnet"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_from_data_to_a_deployed_file(task: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "data", 16)[task == "segment"]
+    done = fit(data, out=str(tmp_path / "run"), weights=NETWORK, epochs=2, budget="none")
+    result = records.read_json(done.folder / "evaluation.json")
+    assert result["task"] == task
+    assert [rung["method"] for rung in records.read_json(done.folder / "plan.json")["rungs"]] == [
+        "frozen",
+        "full",
+    ]
+    assert result["places"]["per_class"]
+    for metric in result["splits"]["test"]["metrics"].values():
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+    frozen = records.read_json(done.folder / "checkpoint/frozen/outcome.json")["ledger"]["groups"]
+    assert all(group["verified"] for group in frozen if group["name"] != "head")  # bit-identical
+    again = evaluate(done.folder, data)
+    assert again.splits["test"].metrics.keys() == result["splits"]["test"]["metrics"].keys()
+    for name, metric in again.splits["test"].metrics.items():
+        assert metric.value == pytest.approx(result["splits"]["test"]["metrics"][name]["value"], abs=1e-6)
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert "The images it did worst on" in page
+    assert page.count("data:image/jpeg") >= 2
+    parity = export.export(done.folder, "onnx", samples=validation_images(done.folder)).parity
+    assert parity.passed
+    _check_odd_sizes(done.folder)
+    _check_predictions(done.folder, tmp_path, task)
+
+
+def _check_odd_sizes(run: Path) -> None:
+    """The exported file's answers to images that the letterbox must shrink, enlarge and pad."""
+    bundle = export.open_bundle(run)
+    runner = exported.open_runner(run / "model.onnx")
+    sizes = ((96, 64), (64, 96), (150, 40), (37, 41))
+    samples = [scene(number, size) for number, size in enumerate(sizes)]
+    assert exported.check(bundle, runner, samples).top1_agreement >= 0.99
+
+
+def _check_predictions(run: Path, folder: Path, task: str) -> None:
+    names = [str(folder / "data/0.png"), str(folder / "data/1.png")]
+    out = folder / ("found.json" if task == "detect" else "found")
+    with pytest.raises(SystemExit) as left:
+        main(["predict", str(run), *names, "--out", str(out), "--draw", str(folder / "drawn")])
+    assert left.value.code == 0
+    assert len(list((folder / "drawn").glob("*.jpg"))) == 2
+    if task == "segment":
+        assert (out / "classes.txt").read_text().split() == ["ground", "red", "blue"]
+        assert {Image.open(path).size for path in out.glob("*.png")} == {(96, 64)}
+        return
+    content = json.loads(out.read_text())
+    assert [row["file_name"] for row in content["images"]] == names
+    assert [row["name"] for row in content["categories"]] == ["blue", "red"]
+    for row in content["annotations"]:
+        left_side, top, width, height = row["bbox"]
+        assert min(left_side, top, width, height) >= 0
+        assert left_side + width <= 96.01
+
+
+@pytest.mark.slow
+def test_a_resumed_detector_is_the_same(tmp_path: Path) -> None:
+    """Training that was cut between two epochs ends with the bits of one that was not."""
+    data = write(tmp_path / "data", 12)[0]
+    folders = []
+    for number, cut in enumerate((False, True)):
+        out = tmp_path / f"run{number}"
+        options = {"weights": NETWORK, "epochs": 3, "method": "full", "budget": "none", "checkpoint_every": 0}
+        if cut:
+            _cut(data, out, options)
+        else:
+            fit(data, out=str(out), **options)
+        folders.append(out)
+    manifests = [records.read_json(folder / "bundle/manifest.json")["sha256"] for folder in folders]
+    assert manifests[0] == manifests[1]
+
+
+def _cut(data: Path, out: Path, options: dict[str, object]) -> None:
+    """A run that is stopped in its second epoch and goes on."""
+    from headstart.runs import fit as runs
+    from headstart.training import gradient
+
+    real, calls = gradient._validate, []
+
+    def stop(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradient, "_validate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(data, out=str(out), **options)
+    runs.resume(out)
+
+
+def test_what_has_no_effect_is_refused(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", 8)[0]
+    for option, value in (("mixup", 0.2), ("label_smoothing", 0.2), ("class_weights", "auto")):
+        with pytest.raises(BadPlan, match="has no effect on detect"):
+            fit(data, weights=NETWORK, out=str(tmp_path / "run"), method="full", **{option: value})
+    with pytest.raises(BadPlan, match="is not made for the task detect"):
+        fit(data, weights=NETWORK, out=str(tmp_path / "run"), method="linear-probe")
+    with pytest.raises(BadOption, match="ranks weights by whole images"):
+        fit(data, weights="auto", out=str(tmp_path / "run"))
+
+
+def test_an_edited_plan_is_checked_for_the_task(tmp_path: Path) -> None:
+    from headstart.runs.fit import plan
+
+    data = write(tmp_path / "data", 8)[0]
+    made = records.to_plain(plan(data, weights=NETWORK, method="full").plan)
+    edits: list[tuple[str, dict[str, object]]] = [
+        (
+            "has no effect on detect",
+            {"rungs": [made["rungs"][0] | {"params": made["rungs"][0]["params"] | {"mixup": 0.2}}]},
+        ),
+        ("frame is", {"frame": [100, 64]}),
+        ("but frame is 128x96 px", {"frame": [128, 96]}),
+    ]
+    for words, edit in edits:
+        (tmp_path / "plan.json").write_text(json.dumps(made | edit))
+        with pytest.raises(BadPlan, match=words):
+            plan(data, plan=str(tmp_path / "plan.json"))
+
+
+def test_a_classifier_has_no_places(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for number in range(6):
+            sample = scene(number + 10 * (name == "b"))
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(np.asarray(sample.source)).save(tmp_path / name / f"{number}.png")
+    done = fit(tmp_path, out=str(tmp_path / "run"), weights=NETWORK, method="linear-probe")
+    bundle = export.open_bundle(done.folder)
+    with pytest.raises(BadInput, match="says nothing about places"):
+        bundle.places([np.zeros((8, 8, 3), np.uint8)])
+    assert isinstance(validation_images(done.folder)[0], Sample)
+
+
+def test_a_sheet_of_what_annotations_say(tmp_path: Path) -> None:
+    from headstart.data.records import LoadOptions
+    from headstart.runs.places import write_sheet
+
+    boxes, masks = write(tmp_path / "data", 12)
+    for name, data in (("boxes.png", boxes), ("masks.png", masks)):
+        write_sheet(tmp_path / name, str(data), LoadOptions())
+        sheet = Image.open(tmp_path / name)
+        assert sheet.width == 4 * 96 + 3 * 6
+        assert np.asarray(sheet).std() > 10
