@@ -54,6 +54,9 @@ def measure_flips(
             right, turned = judge_both(own, other, part)
         accuracy, _ = mean_and_error(right)
         loss, error = mean_and_error(right - turned)
+        error = max(
+            error, 1 / len(right)
+        )  # that no answer changed on these images is no proof that none ever does
         if loss <= 0:
             break
     keeps = loss <= SURE * error

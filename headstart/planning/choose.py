@@ -199,8 +199,12 @@ def _closed(
         return last, [Choice(what=each.name, value="left out", why=f"{tie}: {compared}") for each in deep]
     quick = all((each.expected.seconds or 0.0) <= CHEAP for each in deep)
     if gain > 2 * doubt or (gain > 0 and quick):
-        clearly = "clearly " if gain > 2 * doubt else ""
-        why = f"another depth sees {clearly}more: {compared}"
+        why = (
+            f"another depth sees clearly more: {compared}"
+            if gain > 2 * doubt
+            else f"another depth may see more ({compared}), and the search over depths, which takes seconds, "
+            f"has the last layer among its choices"
+        )
         return deep, [Choice(what=each.name, value="left out", why=why) for each in last]
     return [*last, *deep], []
 
