@@ -23,7 +23,7 @@ from headstart.adaptation import Adapted, Ledger, adapt, same_parts, settle, set
 from headstart.features import View
 from headstart.heads.logistic import LinearHead
 from headstart.methods import METHODS
-from headstart.metrics import fit_temperature
+from headstart.metrics import fit_temperature, told
 from headstart.planning import Plan, Rung, confidence, not_worth
 from headstart.tasks import Mirrored, Network, Turned
 from headstart.training import Event, FitResult, Pace, TrainingData
@@ -254,7 +254,7 @@ def judge(
     scores = _scores(result.val_logits, data)
     what = f"{len(scores)} validation images"
     if best is None:
-        return True, f"the first usable model: {data.task.primary} {scores.mean():.1%} on {what}"
+        return True, f"the first usable model: {data.task.primary} {told(scores)} on {what}"
     other = _scores(best.val_logits, data)
     if result.crossed is not None and best.crossed is not None and len(data.train) < FEW:
         scores = np.concatenate([scores, _scores(result.crossed, data, train=True)])
@@ -262,7 +262,7 @@ def judge(
         what += f" and {len(data.train)} cross-validated training images"
     sure, asked = chance_of_gain(scores - other, seed=data.seed), confidence(candidates)
     against = (
-        f"{data.task.primary} {scores.mean():.1%} on {what} against {other.mean():.1%} for {best.outcome.method}; "
+        f"{data.task.primary} {told(scores)} on {what} against {told(other)} for {best.outcome.method}; "
         f"chance of a true gain {sure:.0%}"
     )
     if sure >= asked:

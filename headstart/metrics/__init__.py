@@ -1,7 +1,7 @@
 """Metrics as pure functions on arrays, and their intervals."""
 
 from headstart.metrics.calibration import calibration_error, debiased_error, fit_temperature, reliability
-from headstart.metrics.intervals import bootstrap, draw, mcnemar, mean_interval, wilson
+from headstart.metrics.intervals import bootstrap, draw, mcnemar, mean_interval, told, wilson
 from headstart.metrics.records import ClassScores, Comparison, Metric, ReliabilityBin, RiskPoint
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "mcnemar",
     "mean_interval",
     "reliability",
+    "told",
     "wilson",
 ]
