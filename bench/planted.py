@@ -18,26 +18,24 @@ Parts, each kept in the JSON as soon as it is done (`--again` measures anew):
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import copytree
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.measure import environment, machine, peak_mb  # from wherever it is started
-from headstart import auditing, data, weights
+from bench.measure import machine  # from wherever it is started
+from bench.planted_inputs import COPIES, HARDER, Answer, Way, features_of, opened, saved, share
+from bench.planted_scale import audited, cost, scale, search
+from headstart import auditing, data
 from headstart._core.files import write_text
 from headstart._core.seed import generator
 from headstart.auditing.alignment import matches
@@ -46,72 +44,14 @@ from headstart.auditing.labels import doubts, softmax
 from headstart.auditing.looks import look_at
 from headstart.data.records import LoadOptions, Sample
 from headstart.data.scan import scan
-from headstart.features import FeatureStore
 from headstart.heads.probe import STRENGTHS, Problem, group_numbers, walk
-from headstart.metrics import wilson
 from headstart.runs.audit import audit_data
-from headstart.weights import Backbone
 
-Answer = dict[str, Any]
-
-WEIGHTS = "bundled:efficientnet_lite0"
 LEAK_SETS = ("hymenoptera", "rsscn7-satellite")
 LABEL_SETS = ("hymenoptera", "cifar10-5k", "rsscn7-satellite")
 SHARE, NOISE = 0.1, 0.05
 ROUNDS = 3  # of every random choice of images
 COPIED = 300  # photos of which `choose` makes copies
-SAVED = 92  # JPEG quality of copies but for the re-compressed ones
-
-
-def saved(image: Image.Image, quality: int = SAVED) -> bytes:
-    """The bytes of a JPEG file."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality)
-    return stream.getvalue()
-
-
-def half(image: Image.Image) -> bytes:
-    """At half its width and height."""
-    return saved(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS))
-
-
-def crop(image: Image.Image, share: float, across: float = 0.5, down: float = 0.5) -> bytes:
-    """Without that share of its width and height, taken off around the place (0 to 1) that stays."""
-    width, height = round(image.width * (1 - share)), round(image.height * (1 - share))
-    left, top = round((image.width - width) * across), round((image.height - height) * down)
-    return saved(image.crop((left, top, left + width, top + height)))
-
-
-Way = Callable[[Path], bytes]
-COPIES: dict[str, Way] = {
-    "exact": lambda path: path.read_bytes(),
-    "JPEG quality 50": lambda path: saved(_open(path), 50),
-    "half size": lambda path: half(_open(path)),
-    "5 % crop": lambda path: crop(_open(path), 0.05),
-    "mirrored": lambda path: saved(ImageOps.mirror(_open(path))),
-    "+20 % brightness": lambda path: saved(ImageEnhance.Brightness(_open(path)).enhance(1.2)),
-}
-HARDER: dict[str, Way] = {
-    "10 % crop": lambda path: crop(_open(path), 0.1),
-    "10 % crop from a corner": lambda path: crop(_open(path), 0.1, 0, 0),
-    "20 % crop": lambda path: crop(_open(path), 0.2),
-    "5 % crop, mirrored, quality 50, +20 %": lambda path: saved(
-        ImageEnhance.Brightness(ImageOps.mirror(Image.open(io.BytesIO(crop(_open(path), 0.05))))).enhance(
-            1.2
-        ),
-        50,
-    ),
-}
-
-
-def _open(path: Path) -> Image.Image:
-    return Image.open(path).convert("RGB")
-
-
-def share(found: float, n: int) -> Answer:
-    """A proportion with its Wilson interval."""
-    low, high = wilson(found, n)
-    return {"value": found / n if n else None, "low": low, "high": high, "n": n}
 
 
 def choose(root: Path, work: Path, quick: bool) -> Answer:
@@ -119,7 +59,7 @@ def choose(root: Path, work: Path, quick: bool) -> Answer:
     files = sorted((root / "imagenet-sample").glob("*.JPEG"))[: 40 if quick else 1000]
     originals = scan([Sample(name=path.name, source=path) for path in files]).samples
     thumbs = look_at(originals).thumbs
-    others = near_duplicates(thumbs, _features(originals), same=-1.0)
+    others = near_duplicates(thumbs, features_of(originals), same=-1.0)
     out: Answer = {"images": len(files), "copied": min(COPIED, len(files)), "threshold": SAME, "copies": {}}
     files, thumbs = files[:COPIED], thumbs[:COPIED]
     plain, turned = hashes(thumbs)
@@ -164,14 +104,6 @@ def _written(folder: Path, files: Sequence[Path], way: Way) -> tuple[Sample, ...
 
 def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
-
-
-def _backbone() -> Backbone:
-    return weights.load(WEIGHTS)
-
-
-def _features(samples: Sequence[Sample]) -> NDArray[np.float32]:
-    return FeatureStore(_backbone(), among=samples).get(samples)
 
 
 def leaks(root: Path, work: Path, quick: bool) -> Answer:
@@ -244,7 +176,7 @@ def _accuracies(base: Path, work: Path, *, seeds: int) -> Answer:
     """Test accuracy of a probe trained on the set, with a tenth of the test images copied into training and without."""
     dataset = data.load(str(base), LoadOptions())
     train, test = dataset.samples, dataset.test.open()
-    clean_train, clean_test = _features(train), _features(test)
+    clean_train, clean_test = features_of(train), features_of(test)
     truth = np.array([sample.labels[0] for sample in test])
     labels = np.array([sample.labels[0] for sample in train])
     files = [path for path in (sample.source for sample in test) if isinstance(path, Path)]
@@ -257,7 +189,7 @@ def _accuracies(base: Path, work: Path, *, seeds: int) -> Answer:
             copies = _written(
                 work / "accuracy" / base.name / _slug(kind), [files[place] for place in picked], way
             )
-            joined = np.concatenate([clean_train, _features(copies)])
+            joined = np.concatenate([clean_train, features_of(copies)])
             right = _right(joined, np.append(labels, truth[picked]), clean_test, truth, (*train, *copies))
             left = np.setdiff1d(np.arange(len(test)), picked)
             rows["measured"].append(float(right.mean()))
@@ -293,7 +225,7 @@ def labels(root: Path, work: Path, quick: bool) -> Answer:
     for name in LABEL_SETS[: 1 if quick else None]:
         dataset = data.load(str(root / name), LoadOptions())
         samples = (*dataset.samples, *dataset.test.open())
-        features = _features(samples)
+        features = features_of(samples)
         given = np.array([sample.labels[0] for sample in samples])
         rounds = []
         for seed in range(1 if quick else ROUNDS):
@@ -365,7 +297,7 @@ def confound(root: Path, work: Path, quick: bool) -> Answer:
             copytree(base, folder)
             label = sorted(path.name for path in (folder / "train").iterdir())[-1]
             for path in folder.rglob("*.jpg"):
-                path.write_bytes(saved(_open(path), 60 if path.parent.name == label else 85))
+                path.write_bytes(saved(opened(path), 60 if path.parent.name == label else 85))
         out[name] = {"planted": _named(folder), "as_it_is": _named(base)}
     out["cifar10-5k"] = {"as_it_is": _named(root / "cifar10-5k")}
     return out
@@ -375,133 +307,6 @@ def _named(folder: Path) -> list[Answer]:
     _, found = audit_data(str(folder), LoadOptions(), quick=True)
     keys = ("trait", "accuracy", "low", "high", "majority", "technical", "told")
     return [{key: getattr(each, key) for key in keys} for each in found.confounds]
-
-
-def search(root: Path, work: Path, images: int) -> Answer:
-    """Processor seconds and recall of the search alone, for an eighth, a quarter, half and all of so many pictures."""
-    del work
-    files = sorted((root / "imagenet-sample").glob("*.JPEG"))[:200]
-    pool = np.stack(
-        [np.asarray(_open(path).convert("L").resize((64, 64), Image.Resampling.BILINEAR)) for path in files]
-    )
-    out: Answer = {}
-    for count in (images // 8, images // 4, images // 2, images):
-        rng, copies = generator(0, "search", count), count // 100
-        quarter = rng.integers(0, 48, (count, 4, 2))
-        which = rng.integers(0, len(pool), (count, 4))
-        thumbs = np.empty((count + copies, 32, 32), np.uint8)
-        for corner, (down, across) in enumerate(((0, 0), (0, 16), (16, 0), (16, 16))):
-            rows = quarter[:, corner, 0][:, None, None] + np.arange(16)[None, :, None]
-            columns = quarter[:, corner, 1][:, None, None] + np.arange(16)[None, None, :]
-            thumbs[:count, down : down + 16, across : across + 16] = pool[
-                which[:, corner][:, None, None], rows, columns
-            ]
-        thumbs[count:] = thumbs[:copies, :, ::-1]
-        features = rng.standard_normal((count + copies, 1280), np.float32)
-        features[count:] = features[:copies] + 0.3 * rng.standard_normal((copies, 1280), np.float32)
-        started = time.process_time()
-        found = near_duplicates(thumbs, features)
-        seconds = time.process_time() - started
-        told = {tuple(pair) for pair in found.pairs.tolist()}
-        hits = sum((number, count + number) in told for number in range(copies))
-        out[str(count + copies)] = {
-            "cpu_s": seconds,
-            "candidates": found.looked,
-            "recall": share(hits, copies),
-            "pairs_not_planted": len(told) - hits,
-            "peak_mb": peak_mb(),
-        }
-    return out
-
-
-def scale(root: Path, work: Path, images: int) -> Answer:
-    """Minutes and memory of the audit of many pictures, in a process of its own; and the same for a tenth of them."""
-    out: Answer = {}
-    for count in (images // 10, images):
-        folder = work / f"scale-{count}"
-        planted = mosaics(sorted((root / "imagenet-sample").glob("*.JPEG")), folder, count)
-        answer = _own_process(folder, work)
-        hits = {tuple(pair) for pair in answer.pop("pairs")}
-        found = sum(tuple(sorted(pair)) in hits for pair in planted)
-        out[str(count)] = answer | {
-            "recall": share(found, len(planted)),
-            "pairs_not_planted": len(hits) - found,
-        }
-    return out
-
-
-def cost(root: Path, work: Path, quick: bool) -> Answer:
-    """What the audit of a small set costs, stage by stage, in a process of its own with an empty cache."""
-    del quick
-    answer = _own_process(root / "hymenoptera", work)
-    return {key: value for key, value in answer.items() if key != "pairs"}
-
-
-def _own_process(folder: Path, work: Path) -> Answer:
-    command = [sys.executable, str(Path(__file__).resolve()), "--role", str(folder)]
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=work) as cache:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment(Path(cache))
-        )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    answer: Answer = json.loads(done.stdout)
-    return answer | {"wall_s": time.perf_counter() - started}
-
-
-def mosaics(photos: Sequence[Path], folder: Path, count: int) -> list[tuple[str, str]]:
-    """Pairs of names that show the same picture, after writing `count` pictures: mosaics of four pieces of four photos."""
-    pool = [np.asarray(_open(path).resize((160, 160))) for path in photos]
-    copies = count // 100
-    planted = []
-    for number in range(count - copies):
-        place = folder / f"{number % 2}" / f"{number}.jpg"
-        twin = folder / f"{number % 2}" / f"{number}-copy.jpg"
-        if number < copies:
-            planted.append((str(place), str(twin)))
-        if place.exists():
-            continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        rng = generator(0, "mosaic", number)
-        parts = []
-        for photo in rng.integers(0, len(pool), 4):
-            left, top = rng.integers(0, 160 - 64, 2)
-            parts.append(pool[photo][top : top + 64, left : left + 64])
-        whole = Image.fromarray(np.block([[[parts[0]], [parts[1]]], [[parts[2]], [parts[3]]]]))
-        if number < copies:
-            twin.write_bytes(half(whole))
-        place.write_bytes(saved(whole, 85))
-    return planted
-
-
-def audited(folder: Path) -> Answer:
-    """The audit of a folder, timed by stage: the role of the process that `scale` starts."""
-    told: Answer = {}
-
-    def stage(name: str, began: tuple[float, float]) -> tuple[float, float]:
-        now = time.perf_counter(), time.process_time()
-        told[name] = {"wall_s": now[0] - began[0], "cpu_s": now[1] - began[1]}
-        return now
-
-    now = time.perf_counter(), time.process_time()
-    dataset = data.load(str(folder), LoadOptions())
-    samples = (*dataset.samples, *dataset.test.open())
-    now = stage("scan", now)
-    features = _features(samples)
-    now = stage("features", now)
-    told["peak_mb_before_the_audit"] = peak_mb()
-    look_at(samples)
-    now = stage("looks", now)
-    found = auditing.audit(
-        auditing.Material(samples=samples, classes=dataset.classes, task=dataset.task, features=features)
-    )
-    stage("audit", now)
-    return told | {
-        "images": len(samples),
-        "peak_mb": peak_mb(),
-        "pairs": [sorted(pair.names) for pair in found.pairs],
-    }
 
 
 SIZED = {"search": search, "scale": scale}

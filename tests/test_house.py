@@ -35,6 +35,7 @@ ROWS = [
 """Lowest first; docs/design.md draws them. A module imports from lower rows and from its own package."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
+BENCH = sorted((ROOT / "bench").glob("*.py"))
 
 
 def row_of(place: str) -> int:
@@ -92,7 +93,7 @@ def test_imports_go_down(path: Path) -> None:
         assert allowed, f"{path.relative_to(ROOT)}:{line} imports {module}, which is not below it"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*MODULES, *BENCH], ids=lambda path: str(path.relative_to(ROOT)))
 def test_sizes(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert source.count("\n") <= 500, "split this file"

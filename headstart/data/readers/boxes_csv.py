@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections import defaultdict
 from pathlib import Path
 
 from headstart._core.errors import BadInput
 from headstart.data.readers.labels import clean, shown
+from headstart.data.readers.places import as_number
 from headstart.data.readers.records import SPLIT_NAMES, Listing, Reader
 from headstart.data.records import Box, LoadOptions, Sample, Unreadable
 
@@ -63,7 +63,7 @@ def read(source: str, options: LoadOptions) -> Listing:
         given = row.get(options.split_column, "").strip().lower()
         split[key] = SPLIT_NAMES.get(given, given)
         if any(row[side].strip() for side in sides):
-            left, top, right, bottom = (_number(row[side]) for side in sides)
+            left, top, right, bottom = (as_number(row[side]) for side in sides)
             place = index[clean(row[label])] if row[label].strip() else 0
             boxes[key].append(Box(left=left, top=top, right=right, bottom=bottom, label=place))
     samples, missing = [], []
@@ -94,13 +94,6 @@ def _column(file: Path, names: list[str], key: str, options: LoadOptions) -> str
         f"{shown(file)} has no column {wanted!r}.",
         hint=f"Its columns: {', '.join(names)}. Name it with --{key}-column.",
     )
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 READER = Reader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,14 @@ class ClassList:
 
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...] = ()
+
+
+def as_number(text: str) -> float:
+    """The number in a text; NaN where it is none, which is told as a flaw of the box."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def folder_splits(root: Path) -> list[tuple[Path, str]]:

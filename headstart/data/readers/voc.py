@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,14 @@ from xml.etree import ElementTree
 from headstart._core.errors import BadInput
 from headstart._core.records import record
 from headstart.data.readers.labels import clean, shown
-from headstart.data.readers.places import by_stem, class_list, first_of, folder_splits, images_below
+from headstart.data.readers.places import (
+    as_number,
+    by_stem,
+    class_list,
+    first_of,
+    folder_splits,
+    images_below,
+)
 from headstart.data.readers.records import Listing, Reader
 from headstart.data.records import Box, Flaw, LoadOptions, Sample, Unreadable
 
@@ -133,7 +139,7 @@ def _parse(file: Path) -> _Parsed:
         return _Parsed(broken=f"{file.name} cannot be read: {error.strerror}")
     except (ElementTree.ParseError, ValueError) as error:
         return _Parsed(broken=f"{file.name} is no VOC annotation: {error}")
-    size = [_number(tree.findtext(f"size/{side}") or "0") for side in ("width", "height")]
+    size = [as_number(tree.findtext(f"size/{side}") or "0") for side in ("width", "height")]
     return _Parsed(objects=objects, frame=(size[0], size[1]) if min(size) > 0 else (0.0, 0.0))
 
 
@@ -142,17 +148,9 @@ def _object(node: ElementTree.Element) -> tuple[str, float, float, float, float,
     if not name:
         raise ValueError("an object has no name")
     left, top, right, bottom = (
-        _number(node.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")
+        as_number(node.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")
     )
     return name, left, top, right, bottom, (node.findtext("difficult") or "0").strip() == "1"
-
-
-def _number(text: str) -> float:
-    """The number in a text; NaN where it is none, which is told as a flaw of the box."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 READER = Reader(
