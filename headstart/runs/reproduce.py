@@ -85,7 +85,7 @@ def reproduce(run: str | Path, *, out: str = "") -> Reproduced:
         if not (folder / needed).is_file():
             raise BadInput(
                 f"{folder} cannot be repeated: there is no {needed} in it.",
-                hint="The run is unfinished, or from an older headstart.",
+                hint="Give the folder that `headstart fit` wrote; an unfinished run goes on with: headstart fit --resume RUN",
             )
     if out:
         return _reproduce(folder, writable_folder(out))
