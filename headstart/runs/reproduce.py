@@ -85,7 +85,7 @@ def reproduce(run: str | Path, *, out: str = "") -> Reproduced:
         if not (folder / needed).is_file():
             raise BadInput(
                 f"{folder} cannot be repeated: there is no {needed} in it.",
-                hint="Give the folder that `headstart fit` wrote; an unfinished run goes on with: headstart fit --resume RUN",
+                hint="Give the folder of a finished fit; an unfinished one goes on with: headstart fit --resume RUN",
             )
     if out:
         return _reproduce(folder, writable_folder(out))
