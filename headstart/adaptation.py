@@ -16,7 +16,7 @@ from headstart._core.records import from_plain, record
 from headstart._core.seed import derive
 from headstart.methods import METHODS, Applied, Group, Method
 from headstart.planning import Rung
-from headstart.tasks import TASKS, Network
+from headstart.tasks import TASKS, Network, Task
 from headstart.weights import Backbone, blank
 from headstart.weights.records import Stage
 
@@ -77,8 +77,15 @@ class Ledger:
     frozen_identical: bool
 
 
-def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int, task: str = "classify") -> Adapted:
+def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int, task: Task | None = None) -> Adapted:
     """The network for this rung: a copy of the backbone, the task's new head, and the method's treatment of each part.
+
+    Args:
+        rung: the method with its parameters.
+        backbone: the network; it stays as it was.
+        classes: how many there are.
+        seed: of the run.
+        task: with the head that the network gets; None: classification.
 
     Raises:
         BadPlan: when the method forgets a tensor or treats one twice.
@@ -87,7 +94,9 @@ def adapt(rung: Rung, backbone: Backbone, *, classes: int, seed: int, task: str 
     params = from_plain(method.params, rung.params, where=f"The rung {rung.method!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, rung.method, "head"))
-        model = TASKS[task].build(replace(backbone, module=copy.deepcopy(backbone.module)), classes)
+        model = (task or TASKS["classify"]).build(
+            replace(backbone, module=copy.deepcopy(backbone.module)), classes
+        )
     applied = method.apply(backbone, model, params)
     _check_cover(model, applied)
     if applied.restart:

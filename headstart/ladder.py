@@ -226,7 +226,7 @@ def _climb_rung(
     task: Climb, rung: Rung, best: Climbed | None, *, first: bool
 ) -> Generator[Event, None, Climbed]:
     adapted = adapt(
-        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.plan.task
+        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.data.task
     )
     folder = task.folder / rung.method
     clock = task.clock.without_budget() if first else task.clock
@@ -326,7 +326,7 @@ def _reload(task: Climb, rung: Rung, folder: Path) -> Climbed | None:
             hint=f"Delete the folder {folder}; the rung then starts anew.",
         ) from error
     model = adapt(
-        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.plan.task
+        rung, task.backbone, classes=len(task.data.classes), seed=task.data.seed, task=task.data.task
     ).model
     if content["depths"] is not None:
         depths = records.from_plain(compute.Depths, content["depths"], where=str(folder / "model.pt"))

@@ -30,7 +30,18 @@ from headstart.metrics.conformal import COVERAGE, Conformal
 from headstart.metrics.novelty import Novelty
 from headstart.pixels import normalise
 from headstart.predict import Found, Judged, Prediction, Trust, predict, predict_places
-from headstart.tasks import TASKS, Classifier, Mirrored, Network, Places, Watched, unmirrored
+from headstart.tasks import (
+    TASKS,
+    Classifier,
+    HeadSpec,
+    Mirrored,
+    Network,
+    Places,
+    Task,
+    Watched,
+    task_of,
+    unmirrored,
+)
 from headstart.weights import blank
 from headstart.weights.records import WeightsInfo
 
@@ -49,6 +60,7 @@ class Manifest:
     Attributes:
         task: a name of `TASKS`.
         classes: names in output order.
+        head: that the network has; without a name the task's usual one.
         arch: architecture name, as in `WeightsInfo`.
         width: size of the features that the head reads.
         preprocess: the contract of the model's input.
@@ -75,6 +87,7 @@ class Manifest:
     preprocess: Preprocess
     weights: WeightsInfo
     method: str
+    head: HeadSpec = field(default_factory=HeadSpec)
     temperature: float = 1.0
     threshold: float = 0.0
     depths: Depths | None = None
@@ -109,6 +122,11 @@ class Bundle:
     def task(self) -> str:
         """A name of `TASKS`."""
         return self.manifest.task
+
+    @property
+    def made(self) -> Task:
+        """The task with the head that this network has."""
+        return task_of(self.manifest.task, self.manifest.head)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -187,7 +205,7 @@ class Bundle:
         return list(predict_places(self, _as_samples(images)))
 
     def _places(self) -> Places:
-        places = TASKS[self.task].places
+        places = self.made.places
         if places is None:
             raise BadInput(f"A model for {self.task} says nothing about places.", hint="Call predict().")
         return places
@@ -367,7 +385,7 @@ def _read_tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
 
 
 def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Network:
-    task = TASKS[manifest.task]  # an unknown task is refused before the network is built
+    task = task_of(manifest.task, manifest.head)  # an unknown one is refused before the network is built
     model = task.build(blank(manifest.arch), len(manifest.classes))
     try:
         if manifest.depths is not None:
@@ -379,7 +397,7 @@ def _rebuild(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) ->
     ) as error:  # PyTorch's words for tensors that are missing, left over or of another shape, and for missing modules
         lines = str(error).splitlines()
         reason = "; ".join(line.strip() for line in lines[1:4] or lines)
-        what = f"{manifest.arch} with {len(manifest.classes)} classes"
+        what = f"{manifest.arch} with the head {task.head.name} and {len(manifest.classes)} classes"
         raise BadInput(
             f"The tensors in {folder} do not fit {what}: {reason}",
             hint=f"{MANIFEST} was edited, or timm changed since {manifest.versions.get('timm')}.",

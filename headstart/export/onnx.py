@@ -206,6 +206,7 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
     return {
         "classes": json.dumps(list(manifest.classes), ensure_ascii=False),
         "task": manifest.task,
+        "head": manifest.head.name,
         "weights": manifest.weights.name,
         "licence": manifest.weights.licence,
         "preprocess": json.dumps(asdict(manifest.preprocess)),

@@ -26,7 +26,8 @@ from headstart.export.records import Parity
 from headstart.export.resample import frame_sizes, window_pixels
 from headstart.metrics.detection import overlaps
 from headstart.pixels import contract_pixels, normalise
-from headstart.tasks import fcos
+from headstart.tasks.boxes import LEAST_SCORE, MOST, NMS
+from headstart.tasks.heads import Decode
 
 BOXES, SCORES, LABELS, IMAGE, MASKS = "boxes", "scores", "labels", "image", "masks"
 """Outputs: (K, 4) left, top, right, bottom; (K,); (K,) class indices; (K,) which image of the batch; (N, H, W) indices."""
@@ -46,14 +47,16 @@ class _Boxes(nn.Module):
         super().__init__()
         self.model = _plain(bundle)
         self.preprocess = bundle.preprocess
+        self.decode = _decode(bundle)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        scores, boxes = fcos.decoded(self.model(normalise(pixels, self.preprocess)), self.preprocess)
+        assert self.decode is not None
+        scores, boxes = self.decode(self.model(normalise(pixels, self.preprocess)), self.preprocess)
         return scores.transpose(1, 2), boxes
 
 
 class _Maps(nn.Module):
-    """Logits (N, classes, height / 4, width / 4) of the pixels of a letterbox."""
+    """Logits (N, classes, h, w) of the pixels of a letterbox."""
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__()
@@ -63,6 +66,12 @@ class _Maps(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.model(normalise(pixels, self.preprocess))
         return logits
+
+
+def _decode(bundle: Bundle) -> Decode | None:
+    """How boxes are read from the network's outputs; None for masks."""
+    places = bundle.made.places
+    return places.decode if places is not None else None
 
 
 def _plain(bundle: Bundle) -> nn.Module:
@@ -78,7 +87,7 @@ def write(bundle: Bundle, path: Path) -> None:
     Raises:
         BadPlan: when the network cannot be written.
     """
-    boxes = bundle.task == "detect"
+    boxes = _decode(bundle) is not None
     outputs = ["all_scores", "all_boxes"] if boxes else ["logits"]
     network = network_model(bundle, _Boxes(bundle) if boxes else _Maps(bundle), outputs=outputs)
     first = compose.merge_models(_frame_model(bundle.preprocess), network, io_map=[("window", "pixels")])
@@ -142,9 +151,9 @@ def _box_model(bundle: Bundle) -> onnx.ModelProto:
         "NonMaxSuppression",
         inside,
         scores,
-        graph.constant([fcos.MOST], np.int64),
-        graph.constant([fcos.NMS], np.float32),
-        graph.constant([fcos.LEAST_SCORE], np.float32),
+        graph.constant([MOST], np.int64),
+        graph.constant([NMS], np.float32),
+        graph.constant([LEAST_SCORE], np.float32),
         dtype=np.int64,
     )
     image, label = (found.take(graph.constant(column, np.int64), axis=1) for column in (0, 1))
@@ -172,7 +181,7 @@ def _box_model(bundle: Bundle) -> onnx.ModelProto:
 
 
 def _mask_model(bundle: Bundle) -> onnx.ModelProto:
-    """From logits at a quarter of the letterbox to the class of each pixel of the image."""
+    """From logits of the letterbox, at whatever size, to the class of each pixel of the image."""
     graph, contract, classes = Graph("masks_"), bundle.preprocess, len(bundle.classes)
     logits = Value(graph, "logits_in", np.dtype(np.float32))
     frame = Value(graph, "frame_in", np.dtype(np.int64))
@@ -225,7 +234,7 @@ def open_runner(path: Path) -> PlaceRunner:
         place, score, label, image = session.run([BOXES, SCORES, LABELS, IMAGE], {INPUT: images})
         rows = np.concatenate([place, score[:, None], label[:, None]], 1).astype(np.float64)
         out = [rows[image == number] for number in range(len(images))]
-        return [one[np.argsort(-one[:, 4], kind="stable")][: fcos.MOST] for one in out]
+        return [one[np.argsort(-one[:, 4], kind="stable")][:MOST] for one in out]
 
     return run
 

@@ -10,7 +10,9 @@ from headstart._core.check import in_range, one_of, suggestion
 from headstart._core.errors import BadPlan
 from headstart._core.records import from_plain, read_json
 from headstart.methods import METHODS, Choice
+from headstart.planning.make import told_settings
 from headstart.planning.records import PREFERENCES, Plan, Rung
+from headstart.tasks import task_of
 
 _SIZES = (8, 2048)  # pixels
 
@@ -37,6 +39,7 @@ def load_plan(path: Path) -> Plan:
         if names.count(name) > 1:
             raise BadPlan(f"{path} has the rung {name} twice.", hint="A method is climbed once; remove one.")
     rungs = tuple(_checked(rung, path) for rung in plan.rungs)
+    task_of(plan.task, plan.head)
     plan = replace(plan, rungs=rungs)
     _check_decided(plan, path)
     return plan
@@ -63,6 +66,9 @@ def _check_decided(plan: Plan, path: Path) -> None:
         obeyed["input size"] = ("input_size", f"{plan.input_size} px")
     if plan.frame is not None:
         obeyed["input size"] = ("frame", f"{plan.frame[0]}x{plan.frame[1]} px")
+    if plan.head.name:
+        obeyed["head"] = ("head: name", plan.head.name)
+        obeyed[f"{plan.head.name}: settings"] = ("head: settings", told_settings(plan.head.settings))
     for rung in plan.rungs:
         for key, value in rung.params.items():
             obeyed[f"{rung.method}: {key.replace('_', ' ')}"] = (

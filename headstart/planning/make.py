@@ -15,7 +15,7 @@ from headstart.planning.choose import as_rungs, by_size, select
 from headstart.planning.expect import Setting
 from headstart.planning.guide import guide
 from headstart.planning.records import Plan, Rung, Wishes
-from headstart.tasks import TASKS
+from headstart.tasks import TASKS, HeadSpec, head_of
 from headstart.weights import Backbone
 
 
@@ -36,10 +36,8 @@ def make_plan(facts: DatasetFacts, evidence: Evidence | None, *, backbone: Backb
     decided = [Choice(what="weights", value=backbone.info.name, why=_why_weights(backbone))]
     willing, left = _willing(facts, evidence, backbone, wishes)
     decided += left
-    places, frame = TASKS[facts.task].places, None
-    if places is not None:
-        frame, why_frame = places.frame(facts)
-        decided.append(Choice(what="input size", value=f"{frame[0]}x{frame[1]} px", why=why_frame))
+    frame, head, told = _shown(facts, wishes)
+    decided += told
     size: int | None = None
     if evidence is None or not evidence.depths:
         rungs = _unmeasured(willing, wishes)
@@ -68,8 +66,46 @@ def make_plan(facts: DatasetFacts, evidence: Evidence | None, *, backbone: Backb
         guide=guide(facts, evidence, rungs),
         input_size=size,
         frame=frame,
+        head=head,
         prefer=wishes.prefer,
     )
+
+
+def _shown(
+    facts: DatasetFacts, wishes: Wishes
+) -> tuple[tuple[int, int] | None, HeadSpec, tuple[Choice, ...]]:
+    """The letterbox (None for tasks of whole images), the head, and why they.
+
+    Raises:
+        BadOption: for a head that is not one of the task.
+        MissingPackage: for a head whose package is not installed.
+    """
+    head, places = head_of(facts.task, wishes.head), TASKS[facts.task].places
+    if places is None:
+        return None, HeadSpec(name=head.name), ()
+    frame, why_frame = places.frame(facts)
+    settings, why = head.fit(facts, frame)
+    chosen = "asked for" if wishes.head else "the task's usual one"
+    told = [
+        Choice(what="input size", value=f"{frame[0]}x{frame[1]} px", why=why_frame),
+        Choice(what="head", value=head.name, why=f"{chosen}; {head.summary} ({head.source})"),
+    ]
+    if why:
+        told.append(Choice(what=f"{head.name}: settings", value=told_settings(asdict(settings)), why=why))
+    return frame, head.spec(settings), tuple(told)
+
+
+def told_settings(settings: dict[str, Any]) -> str:
+    """What was fitted to the data for a head, as `decided` says it.
+
+    >>> told_settings({"sizes": ((16.0, 22.6), (32.0, 45.3)), "ratios": (0.5, 1.0)})
+    'sizes 16 22.6 32 45.3, ratios 0.5 1'
+    """
+    return ", ".join(f"{name} {' '.join(f'{v:g}' for v in _flat(value))}" for name, value in settings.items())
+
+
+def _flat(value: Any) -> list[float]:
+    return [one for part in value for one in _flat(part)] if isinstance(value, list | tuple) else [value]
 
 
 def _willing(

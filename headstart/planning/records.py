@@ -7,6 +7,7 @@ from typing import Any
 
 from headstart._core.records import record
 from headstart.methods import Choice
+from headstart.tasks.heads import HeadSpec
 
 PREFERENCES = ("accuracy", "speed", "size")
 
@@ -21,6 +22,7 @@ class Wishes:
         seed: of everything random.
         given: values for parameters of the methods, by field name.
         prefer: of `PREFERENCES`: what decides where methods are about equally good.
+        head: a name of `HEADS`; empty: the task's usual one.
     """
 
     method: str = "auto"
@@ -28,6 +30,7 @@ class Wishes:
     seed: int = 0
     given: dict[str, Any]
     prefer: str = "accuracy"
+    head: str = ""
 
 
 @record
@@ -100,6 +103,7 @@ class Plan:
         input_size: pixels (square) that the network sees; None: the size of its pretraining.
         prefer: what decides where methods are about equally good.
         frame: (width, height) of the letterbox in which whole images are shown, for boxes and masks; None for other tasks.
+        head: of the network, with what was fitted to the data for it.
     """
 
     task: str
@@ -112,3 +116,4 @@ class Plan:
     input_size: int | None = None
     prefer: str = "accuracy"
     frame: tuple[int, int] | None = None
+    head: HeadSpec = field(default_factory=HeadSpec)

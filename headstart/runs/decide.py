@@ -25,7 +25,7 @@ from headstart.weights import Backbone
 EVIDENCE = "evidence.json"
 
 _SHARE, _LEAST = 0.25, 10.0  # of the budget for measuring, and seconds that it may have in any case
-_IN_THE_PLAN = ("method", "weights", "budget", "seed", "prefer")  # options that a plan has fields for
+_IN_THE_PLAN = ("method", "weights", "budget", "seed", "prefer", "head")  # options that a plan has fields for
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def wishes_of(options: FitOptions) -> Wishes:
         seed=options.seed,
         given=options.given,
         prefer=options.prefer,
+        head=options.head,
     )
 
 

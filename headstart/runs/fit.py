@@ -29,7 +29,7 @@ from headstart.runs.places import threshold_of
 from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
 from headstart.runs.trust import conformal_of, novelty_of
-from headstart.tasks import TASKS
+from headstart.tasks import HEADS, task_of
 from headstart.weights import Backbone
 
 
@@ -121,6 +121,8 @@ def _checked(options: dict[str, Any]) -> FitOptions:
     parse_duration(chosen.budget)
     in_range("--checkpoint-every", chosen.checkpoint_every, low=0, high=86_400)
     one_of("--prefer", chosen.prefer, PREFERENCES)
+    if chosen.head:
+        one_of("--head", chosen.head, HEADS)
     planning.check_given(chosen.method, chosen.given)
     chosen = with_plan(chosen)
     check_weights(chosen)
@@ -233,7 +235,7 @@ def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> train
     return training.TrainingData(
         train=dataset.train,
         val=dataset.val,
-        task=TASKS[dataset.task],
+        task=task_of(dataset.task, decided.head),
         classes=dataset.classes,
         preprocess=backbone.info.preprocess,
         store=FeatureStore(backbone, among=dataset.samples, passes=passes),
@@ -311,6 +313,7 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
     export.save_bundle(folder / "bundle", climbed.model, manifest, bank=strange[1] if strange else None)
 
 
+        head=task.data.task.head,
 def validation_images(run: Path) -> tuple[Sample, ...]:
     """The validation images of a finished run, read again from where they came."""
     request = records.load(Request, run / REQUEST)

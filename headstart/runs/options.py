@@ -30,6 +30,8 @@ class FitOptions:
         budget: time for the climb: `30s`, `10m`, `1h`, `none`.
         seed: of splits, folds, order and augmentation.
         out: run folder; by default the next free one under `headstart-runs/`.
+        head: what stands on the network, for boxes and masks: a name from docs/places.md, such as `retinanet` or `unet`; by
+            default the task's usual one.
         prefer: what decides where methods are about equally good: `accuracy`, `speed` or `size`.
         plan: a plan.json to carry out, edited or not, instead of making one.
         checkpoint_every: seconds between two checkpoints of a training loop.
@@ -44,6 +46,7 @@ class FitOptions:
     budget: str = "10m"
     seed: int = 0
     out: str = ""
+    head: str = ""
     prefer: str = "accuracy"
     plan: str = ""
     checkpoint_every: float = 20.0

@@ -70,7 +70,7 @@ def examine_places(
         about=about,
         threshold=threshold_of(task, best),
     )
-    return add_places(result, folder, samples, best.model, contract)
+    return add_places(result, folder, samples, best.model, task=own, preprocess=contract)
 
 
 def threshold_of(task: Climb, climbed: Climbed) -> float:
@@ -85,7 +85,7 @@ def threshold_of(task: Climb, climbed: Climbed) -> float:
 def evaluate_bundle(bundle: export.Bundle, samples: Sequence[Sample]) -> Evaluation:
     """The evaluation of a saved model on labelled samples."""
     started = time.perf_counter()
-    task, classes = TASKS[bundle.task], len(bundle.classes)
+    task, classes = bundle.made, len(bundle.classes)
     rows = rows_for(bundle.model, samples, task, preprocess=bundle.preprocess, classes=classes)
     about = About(
         task=bundle.task,
@@ -103,11 +103,17 @@ def evaluate_bundle(bundle: export.Bundle, samples: Sequence[Sample]) -> Evaluat
 
 
 def add_places(
-    result: Evaluation, folder: Path, samples: Sequence[Sample], model: Network, preprocess: Preprocess
+    result: Evaluation,
+    folder: Path,
+    samples: Sequence[Sample],
+    model: Network,
+    *,
+    task: Task,
+    preprocess: Preprocess,
 ) -> Evaluation:
     """The evaluation with, for each of the worst images, its truth and the answer side by side."""
     named = {sample.name: sample for sample in samples}
-    places = TASKS[result.task].places
+    places = task.places
     assert places is not None
     chosen = [named[mistake.name] for mistake in result.mistakes]
     if not chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.data.records import Sample
+from headstart.tasks.heads import Head
 from headstart.tasks.records import Floats, Labels, Task
-from headstart.tasks.whole import classifier, example, together
+from headstart.tasks.whole import example, together
 
 
 def targets(samples: Sequence[Sample], classes: int) -> Labels:
@@ -42,16 +44,19 @@ def correctness(logits: Floats, truth: Labels) -> Floats:
     return right
 
 
-TASK = Task(
-    name="classify",
-    build=classifier,
-    example=example,
-    targets=targets,
-    together=together,
-    loss=loss,
-    probabilities=probabilities,
-    decode=decode,
-    primary="accuracy",
-    correctness=correctness,
-    activation="softmax",
-)
+def made(head: Head, settings: Any) -> Task:
+    """The task with that head."""
+    return Task(
+        name="classify",
+        head=head.spec(settings),
+        build=head.on(settings),
+        example=example,
+        targets=targets,
+        together=together,
+        loss=loss,
+        probabilities=probabilities,
+        decode=decode,
+        primary="accuracy",
+        correctness=correctness,
+        activation="softmax",
+    )

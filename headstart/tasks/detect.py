@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from headstart.metrics import detection as boxes
 from headstart.metrics.assessment import Assessment, Curve
 from headstart.metrics.detection import Matches
 from headstart.pixels import Chances, Example, read_scene, truth_boxes, varied_scene
-from headstart.tasks import fcos
+from headstart.tasks.boxes import MOST, answers
+from headstart.tasks.heads import Head
 from headstart.tasks.pyramid import fitting
 from headstart.tasks.records import Floats, Places, Rows, Task
 
@@ -40,25 +42,13 @@ def example(sample: Sample, preprocess: Preprocess, chances: Chances | None) -> 
     return Example(pixels=scene.pixels, truth=(scene.boxes, (preprocess.height, preprocess.width)))
 
 
-def loss(outputs: Tensor, truth: Any, weights: Tensor | None, smoothing: float) -> Tensor:
-    """The loss of FCOS; it knows neither class weights nor smoothing, which its methods therefore refuse."""
-    del weights, smoothing
-    return fcos.loss(outputs, truth)
-
-
 def tally(answers: Sequence[NDArray[Any]], samples: Sequence[Sample], classes: int) -> Rows:
     """(N, 100, 6) found boxes, padded with -1."""
     del samples, classes
-    out = np.full((len(answers), fcos.MOST, 6), -1.0)
+    out = np.full((len(answers), MOST, 6), -1.0)
     for row, found in zip(out, answers, strict=True):
-        row[: len(found)] = found[: fcos.MOST]
+        row[: len(found)] = found[:MOST]
     return out
-
-
-def rows(outputs: Tensor, samples: Sequence[Sample], preprocess: Preprocess, classes: int) -> Rows:
-    """(N, 100, 6) found boxes in the images' own pixels, padded with -1."""
-    sizes = [(sample.width, sample.height) for sample in samples]
-    return tally(fcos.answers(outputs, sizes, preprocess), samples, classes)
 
 
 def _matched(found: Rows, truth: Sequence[NDArray[np.float64]]) -> Matches:
@@ -158,17 +148,36 @@ def frame(facts: DatasetFacts) -> tuple[tuple[int, int], str]:
     return size, f"{why}; they shall have about {_SMALL:.0f} pixels, in images of {facts.long_side:.0f}"
 
 
-TASK = Task(
-    name="detect",
-    build=fcos.Detector,
-    targets=targets,
-    example=example,
-    loss=loss,
-    rows=rows,
-    primary="image_ap",
-    correctness=correctness,
-    judged_by="1 - mAP",
-    judge=judge,
-    temperature=lambda *_: 1.0,
-    places=Places(frame=frame, answers=fcos.answers, tally=tally, threshold=threshold, assess=assess),
-)
+def made(head: Head, settings: Any) -> Task:
+    """The task with that head, whose loss knows neither class weights nor smoothing: its methods therefore refuse them."""
+
+    def loss(outputs: Tensor, truth: Any, weights: Tensor | None, smoothing: float) -> Tensor:
+        del weights, smoothing
+        return head.loss(outputs, truth, settings)
+
+    def decode(outputs: Tensor, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
+        return head.decoded(outputs, preprocess, settings)
+
+    places = Places(
+        frame=frame,
+        answers=partial(answers, decode),
+        tally=tally,
+        threshold=threshold,
+        assess=assess,
+        decode=decode,
+    )
+    return Task(
+        name="detect",
+        head=head.spec(settings),
+        build=head.on(settings),
+        targets=targets,
+        example=example,
+        loss=loss,
+        rows=places.rows,
+        primary="image_ap",
+        correctness=correctness,
+        judged_by="1 - mAP",
+        judge=judge,
+        temperature=lambda *_: 1.0,
+        places=places,
+    )

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.data.preprocess import Preprocess
-from headstart.pixels import original_boxes
+from headstart.tasks.boxes import IGNORE, NOTHING
+from headstart.tasks.heads import Head, Plain
 from headstart.tasks.pyramid import MapNetwork, Pyramid, spread
 from headstart.weights import Backbone
 
@@ -27,16 +28,8 @@ LEVELS = (8, 16, 32, 64)
 WIDTH, CONVOLUTIONS = 96, 2
 """Of the pyramid and the heads: 256 and 4, as published, would cost ten times as much as a small backbone itself."""
 
-MOST = 100
-"""Boxes of an image, as COCO counts them."""
-
 _RADIUS = 1.5  # strides around an object's centre in which places answer for it (FCOS's centre sampling)
 _FAR = 8.0  # a level answers for objects whose farthest side is 4 to 8 strides away, as published
-LEAST_SCORE, NMS = 0.05, 0.6
-"""Of a box that is an answer at all, and the overlap from which the less sure of two boxes of a class goes."""
-
-_TOP = 1000  # boxes of an image that may be answers before the overlapping ones go
-_PRIOR = 0.01  # of a class at a place before training (Lin et al. 2017, focal loss)
 
 
 class Detector(MapNetwork):
@@ -104,10 +97,6 @@ def loss(outputs: Tensor, truth: Sequence[tuple[NDArray[np.float32], tuple[int, 
     return total
 
 
-IGNORE, NOTHING = -2, -1
-"""What stands for a place that counts neither way, and for one without an object."""
-
-
 def assign(boxes: Tensor, centres: Tensor, strides: Tensor) -> tuple[Tensor, Tensor]:
     """The class (places,) that each place should say, `NOTHING` or `IGNORE`, and the distances (places, 4) in strides.
 
@@ -155,26 +144,19 @@ def decoded(outputs: Tensor, preprocess: Preprocess) -> tuple[Tensor, Tensor]:
     return scores, torch.stack([x - left, y - top, x + right, y + bottom], 2)
 
 
-def answers(
-    outputs: Tensor, sizes: Sequence[tuple[int, int]], preprocess: Preprocess
-) -> list[NDArray[np.float64]]:
-    """Boxes (K, 6) of each image in its own pixels: left, top, right, bottom, score, class; the surest first."""
-    from torchvision.ops import batched_nms
+def build(backbone: Backbone, classes: int, settings: Plain) -> Detector:
+    """The network; nothing of it is fitted to the data."""
+    del settings
+    return Detector(backbone, classes)
 
-    scores, boxes = decoded(outputs.float(), preprocess)
-    out = []
-    for image, size in enumerate(sizes):
-        columns, rows = preprocess.resized(*size)
-        flat = scores[image].flatten()
-        top = flat.topk(min(_TOP, len(flat))).indices
-        top = top[flat[top] > LEAST_SCORE]
-        place, label = top // scores.shape[2], top % scores.shape[2]
-        limits = torch.tensor([columns, rows, columns, rows], device=outputs.device)
-        own = boxes[image, place].clamp_min(0).minimum(limits)
-        solid = ((own[:, 2:] - own[:, :2]) > 0).all(1)
-        own, label, sure = own[solid], label[solid], flat[top][solid]
-        kept = batched_nms(own, sure, label, NMS)[:MOST]
-        found = torch.cat([own[kept], sure[kept, None], label[kept, None].float()], 1).double().cpu().numpy()
-        found[:, :4] = original_boxes(found[:, :4], size, preprocess)
-        out.append(found)
-    return out
+
+HEAD = Head(
+    name="fcos",
+    tasks=("detect",),
+    summary="no anchors: each place says its class, the way to the four sides and how central it is",
+    source="Tian et al. 2019, FCOS: Fully convolutional one-stage object detection",
+    licence="BSD-3-Clause (torchvision)",
+    build=build,
+    loss=lambda outputs, truth, _: loss(outputs, truth),
+    decoded=lambda outputs, preprocess, _: decoded(outputs, preprocess),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.data.records import Sample
+from headstart.tasks.heads import Head
 from headstart.tasks.records import Floats, Labels, Task
-from headstart.tasks.whole import classifier, example, together
+from headstart.tasks.whole import example, together
 
 THRESHOLD = 0.5  # on calibrated probabilities: "more likely present than not"
 
@@ -49,16 +51,19 @@ def correctness(logits: Floats, truth: Labels) -> Floats:
     return np.where(size > 0, 2 * both / np.maximum(size, 1), 1.0)
 
 
-TASK = Task(
-    name="multilabel",
-    build=classifier,
-    example=example,
-    targets=targets,
-    together=together,
-    loss=loss,
-    probabilities=probabilities,
-    decode=decode,
-    primary="f1_samples",  # scikit-learn's word for the mean of `correctness`; mAP is no mean over images
-    correctness=correctness,
-    activation="sigmoid",
-)
+def made(head: Head, settings: Any) -> Task:
+    """The task with that head."""
+    return Task(
+        name="multilabel",
+        head=head.spec(settings),
+        build=head.on(settings),
+        example=example,
+        targets=targets,
+        together=together,
+        loss=loss,
+        probabilities=probabilities,
+        decode=decode,
+        primary="f1_samples",  # scikit-learn's word for the mean of `correctness`; mAP is no mean over images
+        correctness=correctness,
+        activation="sigmoid",
+    )

@@ -17,6 +17,7 @@ from headstart.metrics import fit_temperature
 from headstart.metrics.assessment import Assessment
 from headstart.metrics.losses import row_losses
 from headstart.pixels import Chances, Example
+from headstart.tasks.heads import Decode, HeadSpec
 from headstart.tasks.model import Network
 from headstart.weights import Backbone
 
@@ -37,7 +38,7 @@ class Places:
         tally: (answers, samples) -> rows.
         threshold: (rows, truth) of images that the network did not see -> least score of an answer that is shown.
         assess: (rows, truth, classes, threshold, seed) -> all that is measured.
-        lacks: parameters of methods that have no effect on this task.
+        decode: of boxes: what `answers` reads them from, for files that carry it out themselves; None for masks.
     """
 
     frame: Callable[[DatasetFacts], tuple[tuple[int, int], str]]
@@ -45,14 +46,21 @@ class Places:
     tally: Callable[[Sequence[NDArray[Any]], Sequence[Sample], int], Rows]
     threshold: Callable[[Rows, Any], float]
     assess: Callable[[Rows, Any, Sequence[str], float, int], Assessment]
+    decode: Decode | None = None
+
+    def rows(self, outputs: Tensor, samples: Sequence[Sample], preprocess: Preprocess, classes: int) -> Rows:
+        """What is kept of a network's outputs for these samples (N, …)."""
+        sizes = [(sample.width, sample.height) for sample in samples]
+        return self.tally(self.answers(outputs, sizes, preprocess), samples, classes)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A row of `TASKS`.
+    """A row of `TASKS`: a task with its usual head; `task_of` gives it with another.
 
     Attributes:
         name: what the user types after `--task` and what `evaluation.json` says.
+        head: that its networks have, with all settings.
         build: (backbone, classes) -> the network with new heads; the backbone's module becomes its body and may be changed.
         targets: (samples, classes) -> truth of images, one item each, as `correctness` wants it: (N,) class indices, or
             (N, classes) of 0 and 1, or a list of boxes.
@@ -72,6 +80,7 @@ class Task:
     """
 
     name: str
+    head: HeadSpec
     build: Callable[[Backbone, int], Network]
     targets: Callable[[Sequence[Sample], int], Any]
     example: Callable[[Sample, Preprocess, Chances | None], NDArray[np.uint8] | Example]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from headstart._core.errors import BadInput
@@ -19,39 +19,12 @@ from headstart.metrics import Metric, draw
 from headstart.metrics import segmentation as masks
 from headstart.metrics.assessment import Assessment
 from headstart.pixels import Chances, Example, read_scene, varied_scene
-from headstart.tasks.pyramid import MapNetwork, Pyramid, conv_norm, fitting, spread
+from headstart.tasks.heads import Head
+from headstart.tasks.pyramid import fitting
 from headstart.tasks.records import Floats, Places, Rows, Task
-from headstart.weights import Backbone
 
-STRIDES = (4, 8, 16, 32)
-WIDTH = 64
 _LONG_SIDE = 512  # pixels; what is finer than a quarter of that no map of the network shows
 _DICE = 0.5  # share of the Dice loss: it does not let frequent classes hide rare ones
-
-
-class Segmenter(MapNetwork):
-    """A body, a pyramid, and the sum of its levels; maps normalised images (N, 3, H, W) to logits (N, classes, H/4, W/4).
-
-    Source: Kirillov et al. 2019, Panoptic feature pyramid networks (its semantic branch).
-    """
-
-    def __init__(self, backbone: Backbone, classes: int) -> None:
-        super().__init__(backbone, STRIDES)
-        self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH)
-        self.join = conv_norm(WIDTH, WIDTH)
-        self.head = nn.Conv2d(WIDTH, classes, 1)
-        for part in (self.pyramid, self.join, self.head):
-            spread(part)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes, H / 4, W / 4) of normalised images (N, 3, H, W)."""
-        levels = self.pyramid(self.maps(images))
-        size = levels[0].shape[-2:]
-        total = levels[0]
-        for level in levels[1:]:
-            total = total + F.interpolate(level, size=size, mode="bilinear", align_corners=False)
-        logits: Tensor = self.head(self.join(total))
-        return logits
 
 
 def targets(samples: Sequence[Sample], classes: int) -> NDArray[np.int64]:
@@ -119,12 +92,6 @@ def tally(found: Sequence[NDArray[Any]], samples: Sequence[Sample], classes: int
         truth = read_mask(sample.mask, (sample.width, sample.height)).labels
         out.append(masks.counts(truth, labels, classes=classes))
     return np.stack(out).astype(np.float64)
-
-
-def rows(outputs: Tensor, samples: Sequence[Sample], preprocess: Preprocess, classes: int) -> Rows:
-    """(N, classes, classes + 2) counts of each image at its own size."""
-    sizes = [(sample.width, sample.height) for sample in samples]
-    return tally(answers(outputs, sizes, preprocess), samples, classes)
 
 
 def correctness(counted: Rows, truth: Any) -> Floats:
@@ -195,18 +162,22 @@ def frame(facts: DatasetFacts) -> tuple[tuple[int, int], str]:
     return fitting(facts.aspect_quantiles, long_side=round(wanted)), why
 
 
-TASK = Task(
-    name="segment",
-    build=Segmenter,
-    targets=targets,
-    example=example,
-    together=lambda labels: torch.stack(list(labels)),
-    loss=loss,
-    rows=rows,
-    primary="image_miou",
-    correctness=correctness,
-    judged_by="1 - mIoU",
-    judge=judge,
-    temperature=lambda *_: 1.0,
-    places=Places(frame=frame, answers=answers, tally=tally, threshold=threshold, assess=assess),
-)
+def made(head: Head, settings: Any) -> Task:
+    """The task with that head."""
+    places = Places(frame=frame, answers=answers, tally=tally, threshold=threshold, assess=assess)
+    return Task(
+        name="segment",
+        head=head.spec(settings),
+        build=head.on(settings),
+        targets=targets,
+        example=example,
+        together=lambda labels: torch.stack(list(labels)),
+        loss=loss,
+        rows=places.rows,
+        primary="image_miou",
+        correctness=correctness,
+        judged_by="1 - mIoU",
+        judge=judge,
+        temperature=lambda *_: 1.0,
+        places=places,
+    )

@@ -1,4 +1,4 @@
-"""What tasks of whole images have in common: a linear head, and pixels whose labels do not move."""
+"""What tasks of whole images have in common: pixels whose labels do not move."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from headstart.data.images import open_rgb
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.pixels import Chances, augmented_pixels, read_pixels
-from headstart.tasks.model import Classifier
-from headstart.weights import Backbone
-
-
-def classifier(backbone: Backbone, classes: int) -> Classifier:
-    """The backbone's network under a new linear head."""
-    return Classifier(backbone.module, backbone.width, classes)
 
 
 def example(sample: Sample, preprocess: Preprocess, chances: Chances | None) -> NDArray[np.uint8]:

@@ -16,7 +16,8 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.pixels import PRESETS, Chances, Example, normalise, truth_boxes
 from headstart.tasks import TASKS, Network, Places, Task, fcos
-from headstart.tasks.fcos import IGNORE, NOTHING, assign, centredness, places
+from headstart.tasks.boxes import IGNORE, NOTHING, answers
+from headstart.tasks.fcos import assign, centredness, places
 from headstart.weights import Backbone, blank
 from tests.tasks.scenes import scene
 
@@ -183,7 +184,7 @@ def test_perfect_outputs_decode_to_the_boxes() -> None:
         if own_label >= 0:
             outputs[0, place, own_label] = 9.0
             outputs[0, place, 6] = 9.0
-    (found,) = fcos.answers(outputs, [(120, 80)], contract)
+    (found,) = answers(fcos.decoded, outputs, [(120, 80)], contract)
     truth = truth_boxes(sample)
     assert len(found) == len(truth) > 1
     assert np.sort(found[:, 5]).tolist() == np.sort(truth[:, 4]).tolist()
