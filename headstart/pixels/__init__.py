@@ -5,7 +5,14 @@ from headstart.pixels.batches import Batch, Example, ahead, batches, cpus, in_or
 from headstart.pixels.contract import contract_pixels, normalise
 from headstart.pixels.decode import read_pixels
 from headstart.pixels.draw import beside, index_png, with_boxes, with_mask
-from headstart.pixels.scenes import Scene, original_boxes, read_scene, truth_boxes, varied_scene
+from headstart.pixels.scenes import (
+    Scene,
+    decoded_scene,
+    original_boxes,
+    read_scene,
+    truth_boxes,
+    varied_scene,
+)
 
 __all__ = [
     "PRESETS",
@@ -20,6 +27,7 @@ __all__ = [
     "beside",
     "contract_pixels",
     "cpus",
+    "decoded_scene",
     "in_order",
     "index_png",
     "normalise",

@@ -31,6 +31,7 @@ class Progress:
         stale: epochs since then.
         losses: training losses since the last event.
         seconds: training time so far.
+        first: of it, what the first step took, which is slower than those after it.
         steps: how many there will be; 0 until the pace of the first steps has told how many the budget allows.
         micro: images that pass at once, which memory may have made fewer; 0 before the first step.
         precision: what the network is computed in, so that a run goes on as it began; empty before the first step.
@@ -47,6 +48,7 @@ class Progress:
     stale: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    first: float = 0.0
     micro: int = 0
     precision: str = ""
     start: dict[str, Tensor] = field(default_factory=dict)

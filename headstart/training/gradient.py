@@ -34,10 +34,11 @@ from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
 from headstart.training.mixing import Mix, mix_of
 from headstart.training.records import Event, FitResult, Pace, TrainingData
-from headstart.training.schedule import epoch_groups, make_optimizer, rate
+from headstart.training.schedule import epoch_groups, looks, make_optimizer, rate
 
 _CLIP = 1.0  # largest norm of the gradient: one bad batch must not undo pretraining
 _PACE_STEPS = 3  # the first step is slow (allocation, threads); the mean of three is a careful guess
+_LOOKS = 12  # at the validation images, where answers have places: each costs a good part of an epoch
 _FORWARD_SHARE = 0.35  # a forward pass costs about a third of a training step
 _SAFETY = 0.9
 _LOOK = 10  # steps between two looks at the loss on a GPU, which has to stop for each
@@ -148,6 +149,20 @@ class Loop:
         checkpoint.save(file, progress, self.model.state_dict(), self.optimizer.state_dict())
         return time.monotonic()
 
+    @property
+    def looks(self) -> int | None:
+        """How often the validation images are looked at; None: after each epoch."""
+        return None if self.data.task.places is None else _LOOKS
+
+    def clock(self, progress: checkpoint.Progress, started: float) -> None:
+        """Note the time since then."""
+        progress.seconds = time.monotonic() - started
+        progress.first = progress.first or progress.seconds
+
+    def due_look(self, number: int) -> bool:
+        """Whether the validation images are looked at after that step, the last one of an epoch."""
+        return looks(number // self.per_epoch, self.steps // self.per_epoch, most=self.looks)
+
     def state(self) -> dict[str, Tensor]:
         """A copy of the network's tensors on the CPU."""
         return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
@@ -189,24 +204,21 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
             if not loop.due(progress.step):
                 continue
             loop.settle(progress)
-            progress.seconds = time.monotonic() - resumed_at
+            loop.clock(progress, resumed_at)
             if not progress.steps and progress.step >= _PACE_STEPS:
                 yield _resolve_steps(loop, progress, pace)
             yield from _tell(loop, progress)
             if time.monotonic() - saved > pace.every and progress.step % loop.per_epoch:
                 saved = loop.save(file, progress)
         loop.settle(progress)
-        event = _validate(loop, progress)
-        progress.seconds = time.monotonic() - resumed_at
-        yield event
+        if ended or loop.due_look(progress.step):
+            yield _validate(loop, progress)
+        loop.clock(progress, resumed_at)
         if progress.stale >= adapted.params.patience:
             ended = ended or f"no lower validation loss for {progress.stale} epochs"
         if not ended and time.monotonic() - saved > pace.every:
             saved = loop.save(file, progress)
-    blended: dict[str, object] = {}
-    if adapted.params.head_start == "probe" and progress.start and not pace.clock.over:
-        event, blended = _blend(loop, progress)
-        yield event
+    blended = (yield from _blended(loop, progress)) if not pace.clock.over else {}
     result = _finish(loop, progress, ended or "all epochs done", blended)
     for left in pace.folder.glob(prefix.PATTERN):
         left.unlink()
@@ -294,12 +306,18 @@ def _tell(loop: Loop, progress: checkpoint.Progress) -> Iterator[Event]:
 def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Event:
     """Shorten the schedule to the whole epochs that the budget allows at the measured pace, once and for all."""
     data = loop.data
-    passes = 1 if loop.average is None else 2  # over the validation images
-    validation = passes * _FORWARD_SHARE * len(data.val) / max(1, len(data.train))
-    epoch_seconds = progress.seconds / progress.step * loop.per_epoch * (1 + validation)
-    planned = loop.steps // loop.per_epoch
-    left = min(pace.clock.left, pace.planned)
-    fitting = planned if math.isinf(left) else int(_SAFETY * left / epoch_seconds)
+    passes = 1 if loop.average is None or loop.looks is not None else 2  # over the validation images
+    step_seconds = progress.seconds / progress.step
+    if loop.looks is not None and progress.step > 1:
+        step_seconds = (progress.seconds - progress.first) / (progress.step - 1)
+    plain = step_seconds * loop.per_epoch
+    look = passes * _FORWARD_SHARE * len(data.val) / max(1, len(data.train)) * plain
+    planned, epoch_seconds = loop.steps // loop.per_epoch, plain + look
+    left = _SAFETY * min(pace.clock.left, pace.planned)
+    fitting = planned if math.isinf(left) else int(left / epoch_seconds)
+    if loop.looks is not None and not math.isinf(left):
+        fitting = max(fitting, int((left - (loop.looks + 1) * look) / plain))
+        epoch_seconds = plain
     loop.steps = progress.steps = loop.per_epoch * max(1, min(planned, fitting))
     reason = f"{epoch_seconds:.0f} s an epoch: {loop.steps // loop.per_epoch} of {planned} epochs planned"
     return Event(
@@ -313,22 +331,23 @@ def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Eve
 
 def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     """How the network does now, and its running average where there is one; the better of the two may be the best so far."""
-    logits, averaged = loop.validate(), None
-    targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
-    loss, state = loop.data.task.judge(logits, targets), loop.state()
-    if loop.average is not None:
-        averaged = loop.average.over(state)
-        loop.model.load_state_dict(averaged)
-        other = loop.validate()
-        loop.model.load_state_dict(state)
-        other_loss = loop.data.task.judge(other, targets)
-        if other_loss < loss:
-            logits, loss, state = other, other_loss, averaged
+    own, targets = loop.state(), loop.data.task.targets(loop.data.val, len(loop.data.classes))
+    averaged = None if loop.average is None else loop.average.over(own)
+    # Where answers have places a pass is dear, and the average, which is hardly ever worse, goes alone.
+    alone = averaged is not None and loop.looks is not None
+    tried = []
+    for state in [*([] if alone else [own]), *([] if averaged is None else [averaged])]:
+        if state is averaged:
+            loop.model.load_state_dict(state)
+        logits = loop.validate()
+        tried.append((loop.data.task.judge(logits, targets), logits, state))
+    loop.model.load_state_dict(own)
+    loss, logits, state = min(tried, key=lambda each: each[0])
     if loss < progress.best_loss:
         progress.best, progress.best_loss, progress.best_step, progress.stale = state, loss, progress.step, 0
         progress.best_averaged = state is averaged
     else:
-        progress.stale += 1
+        progress.stale = (progress.step - progress.best_step) // loop.per_epoch
     trained = float(np.mean(progress.losses)) if progress.losses else None
     progress.losses.clear()
     return Event(
@@ -347,8 +366,10 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     )
 
 
-def _blend(loop: Loop, progress: checkpoint.Progress) -> tuple[Event, dict[str, object]]:
-    """Go back towards the start as far as the validation images want; what is told about it, and the facts."""
+def _blended(loop: Loop, progress: checkpoint.Progress) -> Generator[Event, None, dict[str, object]]:
+    """Go back towards the start as far as the validation images want, where there is one; tells of it, returns the facts."""
+    if loop.adapted.params.head_start != "probe" or not progress.start:
+        return {}
     targets = loop.data.task.targets(loop.data.val, len(loop.data.classes))
     losses = {}
     for share in SHARES:
@@ -361,8 +382,8 @@ def _blend(loop: Loop, progress: checkpoint.Progress) -> tuple[Event, dict[str, 
         f"weights {chosen:.0%} of the way from the start to the best epoch: validation log-loss {means[chosen]:.3f} "
         f"after calibration, {means[1.0]:.3f} at the end of the way"
     )
-    event = Event(event="note", rung=loop.adapted.method.name, step=progress.step, reason=reason)
-    return event, {"blend": chosen, "blend_losses": {f"{share:g}": mean for share, mean in means.items()}}
+    yield Event(event="note", rung=loop.adapted.method.name, step=progress.step, reason=reason)
+    return {"blend": chosen, "blend_losses": {f"{share:g}": mean for share, mean in means.items()}}
 
 
 def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict[str, object]) -> FitResult:

@@ -59,3 +59,12 @@ def epoch_groups(count: int, batch_size: int, *, seed: int, epoch: int) -> list[
     if len(groups) > 1 and len(groups[-1]) == 1:  # one image has no batch statistics
         groups[-2:] = [np.concatenate(groups[-2:])]
     return groups
+
+
+def looks(epoch: int, epochs: int, *, most: int | None) -> bool:
+    """Whether the validation images are looked at after an epoch (1, 2 …): each time, or about `most` times.
+
+    >>> [epoch for epoch in range(1, 41) if looks(epoch, 40, most=8)]
+    [1, 5, 10, 15, 20, 25, 30, 35, 40]
+    """
+    return most is None or epoch == 1 or (epochs - epoch) % max(1, round(epochs / most)) == 0
