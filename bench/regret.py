@@ -21,7 +21,7 @@ if __name__ == "__main__":
 from bench.regret_replay import load
 from bench.regret_report import report
 from bench.regret_run import MACHINE, Lab, Settings
-from bench.regret_sets import SETS, Where
+from bench.regret_sets import SETS, TEST, Where
 from bench.regret_table import table
 from headstart._core.check import one_of
 from headstart._core.errors import HeadstartError
@@ -60,7 +60,9 @@ def _run(options: argparse.Namespace) -> None:
     lab = Lab(
         out=writable_folder(options.out),
         where=Where(options.data, options.fashion, options.out / "sets"),
-        settings=QUICK if quick else Settings(budget=options.budget, seed=options.seed),
+        settings=QUICK
+        if quick
+        else Settings(budget=options.budget, seed=options.seed, tested=options.tested),
     )
     methods = [one_of("--methods", name, METHODS) for name in _words(options.methods)]
     cells = lab.cells(
@@ -102,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", default="bundled:efficientnet_lite0")
     parser.add_argument("--budget", default="3m", help="of each cell, as for fit; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tested", type=int, default=TEST, help="test images of a cell, at most; default: %(default)s"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="one epoch, few images: does everything run? No figures"
     )

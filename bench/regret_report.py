@@ -28,6 +28,7 @@ FACTOR = 1.5
 
 _FIXED = ("linear-probe", "depth-probe", "partial", "full")
 _RESAMPLES = 4000
+_LEAST_SETS = 6  # below, an order says nothing
 _Z95 = 1.959963984540054
 
 STRATEGIES: dict[str, Callable[[Stored], Course | None]] = {
@@ -240,27 +241,41 @@ def _curve_shares(found: Sequence[tuple[bool, bool, float]]) -> Answer:
 
 
 def distance(cells: Sequence[Stored]) -> Answer:
-    """Spearman's correlation of the domain distance with the transfer loss over the sets, each at one size.
+    """Spearman's correlation of the domain distance with the transfer loss over the sets, each at its largest cell.
 
-    The transfer loss of a set is the share of the right answers that a network of the same shape with random weights lacks
-    (its errors) which pretraining does not bring: (1 - a) / (1 - r), a and r the probes on the last layer of either. It does
-    not call a set far because it is hard, nor close because it is easy: both probes see the same images.
+    The transfer gain of a set is what pretraining brings: accuracy of a probe on the last layer less that of the same probe
+    on a network of the same shape with random weights, both on the same images. `loss` is the share of the way from guessing
+    to no errors at all that it does not bring: 1 - (a - r) / (1 - chance). `errors_left` is another view, the share of the
+    random network's errors that the pretrained one still makes: (1 - a) / (1 - r). Where random features are nearly always
+    right too, pretraining brings little (a high `loss`) and yet removes most of the few errors (few are `errors_left`).
+    `by_images` asks the same of the smaller cells: the sets' order should not hang on how many images there are.
     """
     out: Answer = {}
     for weight in sorted({each.about.cell.weights for each in cells}):
-        own = [each for each in cells if each.about.cell.weights == weight]
-        largest = {
-            each.about.cell.images: each for each in sorted(own, key=lambda each: each.about.cell.count)
-        }
-        rows = [row for each in largest.values() if (row := _loss_row(each)) is not None]
-        if len(rows) < 4:
+        own = sorted(
+            (each for each in cells if each.about.cell.weights == weight),
+            key=lambda each: each.about.cell.count,
+        )
+        largest = list({each.about.cell.images: each for each in own}.values())
+        rows = [row for each in largest if (row := _loss_row(each)) is not None]
+        if len(rows) < _LEAST_SETS:
             continue
-        found = {
-            name: float(spearmanr([row["distance"] for row in rows], [row[name] for row in rows]).statistic)
-            for name in ("loss", "error", "loss_to_best")
-        }
-        out[weight] = {"spearman": found, "sets": rows}
+        by_images = {}
+        for count in sorted({each.about.cell.count for each in own}):
+            there = [each for each in own if each.about.cell.count == count]
+            some = [row for each in there if (row := _loss_row(each)) is not None]
+            if len(some) >= _LEAST_SETS:
+                by_images[str(count)] = {"sets": len(some)} | _correlations(some)
+        out[weight] = {"spearman": _correlations(rows), "by_images": by_images, "sets": rows}
     return out
+
+
+def _correlations(rows: Sequence[Answer]) -> Answer:
+    """Spearman's correlation of the distance with each kind of loss."""
+    return {
+        name: float(spearmanr([row["distance"] for row in rows], [row[name] for row in rows]).statistic)
+        for name in ("loss", "errors_left", "error", "loss_to_best")
+    }
 
 
 def _loss_row(stored: Stored) -> Answer | None:
@@ -275,7 +290,8 @@ def _loss_row(stored: Stored) -> Answer | None:
         "distance": stored.evidence.distance.overall,
         "pretrained": probe.accuracy,
         "random": probe.random,
-        "loss": (1 - probe.accuracy) / max(1 - probe.random, 1e-3),
+        "loss": 1 - (probe.accuracy - probe.random) / (1 - chance),
+        "errors_left": (1 - probe.accuracy) / max(1 - probe.random, 1e-3),
         "error": 1 - reached,
         "loss_to_best": (top - reached) / max(top - chance, 1e-3),
     }

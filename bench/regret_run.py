@@ -341,13 +341,14 @@ def _climb(
         adapted = adapt(
             rung, at_size(ready.backbone, job.size), classes=len(held.classes), seed=settings.seed
         )
-        result = _result(training.fit(adapted, held, Pace(clock=clock, folder=folder, every=_NEVER)))
+        result = result_of(training.fit(adapted, held, Pace(clock=clock, folder=folder, every=_NEVER)))
     except BadPlan as error:
         failed = str(error)
     return result, time.monotonic() - began, time.process_time() - busy, failed
 
 
-def _result(events: Generator[training.Event, None, FitResult]) -> FitResult:
+def result_of(events: Generator[training.Event, None, FitResult]) -> FitResult:
+    """What training returns at its end."""
     while True:
         try:
             next(events)

@@ -137,6 +137,7 @@ def _distance(found: Answer) -> str:
                 each["set"],
                 f"{each['distance']:.3f}",
                 f"{each['loss']:.2f}",
+                f"{each['errors_left']:.2f}",
                 _points(each["pretrained"]),
                 _points(each["random"]),
                 _points(each["error"]),
@@ -148,17 +149,28 @@ def _distance(found: Answer) -> str:
             "set",
             "distance",
             "transfer loss",
+            "errors left",
             "probe, pretrained",
             "probe, random",
             "error of the probe",
             "loss to the best",
         )
         told = (
-            f"Spearman with {weight}: {rho['loss']:.2f} with the transfer loss, {rho['error']:.2f} with the bare error, "
-            f"{rho['loss_to_best']:.2f} with the loss to the best method."
+            f"Spearman with {weight}: {rho['loss']:.2f} with the transfer loss (the share of the way from guessing to no "
+            f"errors that pretraining does not bring beyond random weights), {rho['errors_left']:.2f} with the share of a "
+            f"random network's errors that are left, {rho['error']:.2f} with the bare error, "
+            f"{rho['loss_to_best']:.2f} with the loss to the best method. {_smaller(row['by_images'])}"
         )
         parts.append(f"{told}\n\n{_rows(head, rows)}")
     return "## Distance and transfer loss\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _smaller(found: Answer) -> str:
+    """The same correlation in cells of one size, in a sentence."""
+    told = ", ".join(
+        f"{each['loss']:.2f} with {count} images ({each['sets']} sets)" for count, each in found.items()
+    )
+    return f"With the transfer loss of smaller cells: {told}." if told else ""
 
 
 def _depth(rows: Sequence[Answer]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import regret_report, regret_run, regret_sets
+from bench import regret_report, regret_run, regret_sets, regret_sizes
 from bench.measure import ROOT
 from bench.regret_replay import Course, Result, Stored, advised, always, auto, oracle
 from bench.regret_run import About, Cell, Lab, Settings, in_rounds
@@ -100,6 +100,40 @@ def test_cells_are_cut_out_with_a_margin(tmp_path: Path) -> None:
     assert sizes["WBC"] == (26, 14)
     assert [label for _, label in found.train].count("RBC") == 1, "no more than white cells"
     assert {label for _, label in found.test} == {"RBC", "WBC"}
+
+
+# Draws
+
+
+def test_a_draw_is_judged_on_training_images_that_it_did_not_learn_from(
+    tmp_path: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left half or right half is bright: 24 images learn that, the other 36 of the pool are all answered rightly."""
+    for split, numbers in (("train", range(60)), ("test", range(60, 80))):
+        for number in numbers:
+            pixels = np.full((96, 96), 20 + number, np.uint8)
+            pixels[:, :48] += np.uint8(140 * (number % 2))
+            pixels[:, 48:] += np.uint8(140 * (1 - number % 2))
+            place = tmp_path / split / "lr"[number % 2] / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(place)
+    images = ImageSet(
+        name="sides",
+        train=[(path, path.parent.name) for path in sorted((tmp_path / "train").rglob("*.png"))],
+        test=[(path, path.parent.name) for path in sorted((tmp_path / "test").rglob("*.png"))],
+    )
+    monkeypatch.setattr(regret_sizes, "DRAWS", {24: 2, 50: 1})
+    monkeypatch.setattr(regret_sizes, "_LEFT", 20)
+    pool = regret_sizes.pool_of(images, backbone, tmp_path / "lists")
+    assert len(pool.samples) == 60
+    assert not [each for each in pool.samples if "/test/" in str(each.source)]
+    found = list(regret_sizes.draws(pool))
+    assert [(each["images"], each["turn"], each["train"]) for each in found] == [(24, 0, 19), (24, 1, 19)]
+    for each in found:
+        assert each["sizes"].keys() == {str(size) for size in pool.found}
+        native = each["sizes"]["160"]
+        assert native["loss"]["output"] == (0.0, 0.0)
+        assert native["accuracy"]["depth-probe"] > 0.9
 
 
 # Cells and rounds
@@ -322,17 +356,40 @@ def test_half_a_curve_foretells_a_curve_that_follows_the_power_law() -> None:
     assert 0.01 < width < 0.2
 
 
-def test_a_set_is_far_in_effect_where_pretraining_removes_few_errors(backbone: Backbone) -> None:
-    """The last layer is wrong on 4 % (close) and 16.1 % (far); a random network of the fixtures on 60 %."""
+def test_a_set_is_far_in_effect_where_pretraining_brings_little(backbone: Backbone) -> None:
+    """The last layer is right on 96 % (close) and 83.9 % (far), a random network of the fixtures on 40, guessing on 1/3."""
     held = stored(backbone, result("linear-probe", 80), found=FAR)
     row = regret_report._loss_row(held)
     assert row is not None
-    assert row["loss"] == pytest.approx(0.161 / 0.6)
+    assert row["loss"] == pytest.approx(1 - (0.839 - 0.4) / (2 / 3))
+    assert row["errors_left"] == pytest.approx(0.161 / 0.6)
     assert row["error"] == pytest.approx(0.2)
     assert row["loss_to_best"] == 0
     near = regret_report._loss_row(stored(backbone, result("linear-probe", 96)))
     assert near is not None
-    assert near["loss"] == pytest.approx(0.04 / 0.6)
+    assert near["loss"] == pytest.approx(1 - (0.96 - 0.4) / (2 / 3))
+    assert near["errors_left"] == pytest.approx(0.04 / 0.6)
+
+
+def test_the_distance_is_compared_over_sets_and_over_cells_of_one_size(backbone: Backbone) -> None:
+    """Six sets whose probes fall as their distance rises: the loss rises with it. Of each set the largest cell counts."""
+    held = []
+    for place in range(6):
+        found = evidence("far", probe("output", 0.9 - 0.05 * place), images=600)
+        away = replace(found, distance=replace(found.distance, overall=0.1 * (place + 1)))
+        reached = result("linear-probe", 90 - 5 * (place // 2)), result("full", 92 + place)
+        held.append(stored(backbone, *reached, found=away, images=f"set{place}"))
+    larger = replace(held[0], about=replace(held[0].about, cell=cell("set0", 600, 600)))
+    (row,) = regret_report.distance([*held, larger]).values()
+    assert [each["set"] for each in row["sets"]] == [
+        "set0 600",
+        *(f"set{place} 300" for place in range(1, 6)),
+    ]
+    assert row["spearman"]["loss"] == pytest.approx(1)
+    assert row["spearman"]["errors_left"] == pytest.approx(1)
+    assert set(row["by_images"]) == {"300"}, "one cell alone has no order"
+    assert row["by_images"]["300"]["sets"] == 6
+    assert regret_report.distance(held[:4]) == {}
 
 
 def test_the_size_rules_are_tried_and_put_back(backbone: Backbone) -> None:
