@@ -15,7 +15,7 @@ class Engine:
     Attributes:
         name: as it is shown.
         summary: one line.
-        precision: `float32`, `bfloat16` or `float16`.
+        precision: `float32`, `bfloat16`, `float16`, or `mixed`: float32 first, 16 bit behind.
         package: what it needs to be installed.
         check: dotted path of a function that gives the reason why it cannot be used here, or an empty string.
         opener: dotted path of the function that turns a `Job` into a `Runner`.
@@ -90,6 +90,15 @@ ENGINES: Table[Engine] = Table(
                 package="openvino",
                 check=f"{_OPENVINO}:why_not_bf16",
                 opener=f"{_OPENVINO}:open_bf16",
+                compiles=True,
+            ),
+            Engine(
+                name="openvino-mixed",
+                summary="the same with the first quarter of the layers in 32 bit",
+                precision="mixed",
+                package="openvino",
+                check=f"{_OPENVINO}:why_not_bf16",
+                opener=f"{_OPENVINO}:open_mixed",
                 compiles=True,
             ),
             Engine(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from headstart.compute.records import Chosen, Job, Outputs, Pixels, Runner
 from headstart.compute.taps import read_depths
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
-from headstart.pixels import ahead, batches, in_order, read_pixels
+from headstart.pixels import Batch, ahead, batches, in_order, on_gpu, read_pixels, together
 from headstart.pixels.batches import Loader
 from headstart.weights import Backbone
 
@@ -59,7 +60,7 @@ class Network:
 
     @property
     def precision(self) -> str:
-        """`float32`, `bfloat16` or `float16`."""
+        """`float32`, `bfloat16`, `float16` or `mixed`."""
         return self.chosen.precision
 
     @property
@@ -146,6 +147,8 @@ def choose(
     if pixels is None:
         return Network(job, _reference("no readable image to try"))
     chosen, runner = gate.contest(job, pixels, _judge(source))
+    if not on_gpu.why_not():
+        chosen = _with_decoder(chosen, samples, preprocess)
     job.shared.clear()
     kept.save_verdict(folder, chosen)
     return Network(job, chosen, runner)
@@ -187,11 +190,7 @@ def stream(
         Undecodable: for a file that cannot be read.
     """
     runner = network.runner
-    windows = batches(
-        samples,
-        loader or (lambda _, sample: read_pixels(sample.source, network.preprocess)),
-        groups=in_order(len(samples), runner.batch),
-    )
+    windows = _windows(network, samples, loader)
     results = ahead(
         lambda batch: (batch.positions, runner(batch.rows)),
         windows,
@@ -203,6 +202,18 @@ def stream(
             if clock is not None and clock.stop_reason:
                 raise Stopped(clock.stop_reason)
             yield result
+
+
+def _windows(network: Network, samples: Sequence[Sample], loader: Loader | None) -> Generator[Batch]:
+    """Batches of pixels, read ahead by what the verdict names."""
+    contract, groups = network.preprocess, in_order(len(samples), network.runner.batch)
+    if loader is None and network.chosen.decoder == "gpu":
+        return together(
+            samples,
+            lambda group: on_gpu.read_together([sample.source for sample in group], contract),
+            groups=groups,
+        )
+    return batches(samples, loader or (lambda _, sample: read_pixels(sample.source, contract)), groups=groups)
 
 
 def run(
@@ -283,6 +294,16 @@ def _judge(source: Backbone | nn.Module) -> gate.Judge | None:
     weight = source.classifier.weight.detach().cpu().numpy()
     bias = 0 if source.classifier.bias is None else source.classifier.bias.detach().cpu().numpy()
     return lambda output: output @ weight.T + bias
+
+
+def _with_decoder(chosen: Chosen, samples: Sequence[Sample], preprocess: Preprocess) -> Chosen:
+    """The verdict, with what shall decode the files."""
+    readable = [sample.source for sample in samples[:TRIAL] if not isinstance(sample.source, np.ndarray)]
+    try:
+        verdict = on_gpu.try_out(readable, preprocess)
+    except BadInput:  # a file among the first that cannot be read; the pass says so
+        verdict = on_gpu.Verdict(used=False, reason="one of the first images cannot be read")
+    return replace(chosen, decoder="gpu" if verdict.used else "cpu", decoder_reason=verdict.reason)
 
 
 def _first(samples: Sequence[Sample], preprocess: Preprocess) -> Pixels | None:

@@ -31,7 +31,7 @@ class Runner(Protocol):
 
     @property
     def precision(self) -> str:
-        """What it computes in: `float32`, `bfloat16` or `float16`."""
+        """What it computes in: `float32`, `bfloat16`, `float16`, or `mixed`: first layers in float32."""
 
     def __call__(self, pixels: Pixels) -> Outputs:
         """The network's output (N, outputs) and the depths' summaries (N, 2 * C) of (N, H, W, 3) 8-bit pixels."""
@@ -72,12 +72,14 @@ class Chosen:
 
     Attributes:
         engine: a name of `ENGINES`.
-        precision: what it computes in: `float32`, `bfloat16`, `float16`; part of a cached feature's address.
+        precision: what it computes in: `float32`, `bfloat16`, `float16`, `mixed`; part of a cached feature's address.
         reason: in words.
         cosine_min: lowest cosine between its outputs and eager float32's over the trial batch; 1 for the reference itself.
         top1_agreement: share of the trial images with the same pretraining class; None without a classifier.
         images: how many images the trial used; 0 where there was none.
         tried: faster engines that were passed over, and the chosen one, in order.
+        decoder: what decodes JPEGs: `cpu`, or `gpu` where its pixels are the same within rounding and it is faster.
+        decoder_reason: in words; empty where there was no choice.
     """
 
     engine: str
@@ -87,3 +89,5 @@ class Chosen:
     top1_agreement: float | None = None
     images: int = 0
     tried: tuple[Tried, ...] = ()
+    decoder: str = "cpu"
+    decoder_reason: str = ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 import threading
 import warnings
+import xml.etree.ElementTree as ET
 from collections import deque
 from contextlib import suppress
 from importlib.util import find_spec
@@ -23,6 +25,15 @@ from headstart.compute.taps import Tapped, on_device
 BATCH = 8
 """Images a call: a call's activations then fit the processor's caches, and the two lanes hold a quarter of the memory."""
 
+EXACT = 0.25
+"""Share of the multiplying layers, from the pixels on, that the mixed engine leaves in float32.
+
+The first layers spread their rounding over everything behind them. EfficientNet-Lite0 on 199 photos: all in bfloat16,
+the worst image has a cosine of 0.9927 to float32 at 2.0 times its speed; with the first quarter exact 0.9994 at 1.5
+times; with the first half exact 0.9995 at 1.3 times; with the *last* three quarters exact 0.9939. With satellite
+images beside them: 0.983, 0.9988 and 0.9990."""
+
+_MULTIPLYING = ("Convolution", "GroupConvolution", "MatMul")
 _HASH = 64  # hexadecimal digits of a SHA-256, in front of a kept network
 _CPU = "CPU"
 _TELEMETRY = "openvino_telemetry"
@@ -77,6 +88,11 @@ def open_bf16(job: Job) -> OpenVINORunner:
     return _open(job, "bf16", "bfloat16")
 
 
+def open_mixed(job: Job) -> OpenVINORunner:
+    """The network in bfloat16 behind its first layers, which stay in float32."""
+    return _open(job, "bf16", "mixed")
+
+
 def _openvino() -> Any:
     """OpenVINO without its telemetry.
 
@@ -107,7 +123,8 @@ def _open(job: Job, hint: str, precision: str) -> OpenVINORunner:
         "PERFORMANCE_HINT": "THROUGHPUT",
         "ENABLE_CPU_PINNING": False,
     }
-    kept = None if job.folder is None else job.folder / f"openvino-{hint}.blob"
+    name = "mixed" if precision == "mixed" else hint
+    kept = None if job.folder is None else job.folder / f"openvino-{name}.blob"
     if kept is not None:
         content = _read(kept)
         if content is not None:
@@ -115,7 +132,8 @@ def _open(job: Job, hint: str, precision: str) -> OpenVINORunner:
                 RuntimeError
             ):  # written by an OpenVINO that differs in something the key does not see
                 return OpenVINORunner(core.import_model(io.BytesIO(content), _CPU, settings), precision)
-    compiled = core.compile_model(_converted(job), _CPU, settings)
+    model = _exact_first(core, _converted(job)) if precision == "mixed" else _converted(job)
+    compiled = core.compile_model(model, _CPU, settings)
     if kept is not None:
         _write(kept, bytes(compiled.export_model().getbuffer()))
     return OpenVINORunner(compiled, precision)
@@ -138,6 +156,31 @@ def _converted(job: Job) -> Any:
         model = openvino.convert_model(traced, input=[shape], example_input=one)
     job.shared["openvino"] = model
     return model
+
+
+def _exact_first(core: Any, model: Any) -> Any:
+    """The same network whose first layers ask to keep their precision.
+
+    OpenVINO takes that wish from a network's file (its IR format, attribute `precise`), and from Python in no other way.
+    """
+    openvino = _openvino()
+    with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
+        path = Path(folder) / "network.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        tree = ET.parse(path)  # noqa: S314  # written by OpenVINO a moment ago
+        blobs = np.fromfile(path.with_suffix(".bin"), dtype=np.uint8)
+    layers = list(tree.getroot().iter("layer"))  # in the order in which they are computed
+    multiplying = [place for place, layer in enumerate(layers) if layer.get("type") in _MULTIPLYING]
+    first_lower = multiplying[round(EXACT * len(multiplying))] if multiplying else len(layers)
+    for layer in layers[:first_lower]:
+        facts = layer.find("rt_info")
+        ET.SubElement(
+            ET.SubElement(layer, "rt_info") if facts is None else facts,
+            "attribute",
+            name="precise",
+            version="0",
+        )
+    return core.read_model(ET.tostring(tree.getroot()), openvino.Tensor(blobs))
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,7 +1,7 @@
 """From files to pixels: the preprocessing contract, augmentation, and batches read ahead by threads."""
 
 from headstart.pixels.augment import PRESETS, Augment, Chances, augmented_pixels
-from headstart.pixels.batches import Batch, Example, ahead, batches, cpus, in_order
+from headstart.pixels.batches import Batch, Example, ahead, batches, cpus, in_order, together
 from headstart.pixels.contract import contract_pixels, normalise
 from headstart.pixels.decode import read_pixels
 from headstart.pixels.draw import beside, index_png, with_boxes, with_mask
@@ -34,6 +34,7 @@ __all__ = [
     "original_boxes",
     "read_pixels",
     "read_scene",
+    "together",
     "truth_boxes",
     "varied_scene",
     "with_boxes",

@@ -29,6 +29,7 @@ class Example:
 Loader = Callable[[int, Sample], "NDArray[np.uint8] | Example"]
 """Makes (H, W, 3) pixels of a sample; the number is the sample's position, from which augmentation draws its seed."""
 
+_READERS = 2  # one reads files while the other waits for the device
 _AHEAD = 3  # batches decoded in advance: enough to hide decoding, few enough for constant memory
 
 Item = TypeVar("Item")
@@ -115,6 +116,27 @@ def batches(
             truth = tuple(item.truth for item in items if isinstance(item, Example))
             stacked = torch.from_numpy(np.stack(pixels))
             yield Batch(pixels=stacked.permute(0, 3, 1, 2), positions=tuple(group), truth=truth)
+
+
+def together(
+    samples: Sequence[Sample],
+    reader: Callable[[Sequence[Sample]], Sequence[NDArray[np.uint8]]],
+    *,
+    groups: Sequence[Sequence[int]],
+) -> Generator[Batch]:
+    """The batches that `groups` asks for, in that order, each read by one call that runs ahead.
+
+    Args:
+        samples: where positions point into.
+        reader: makes the pixels of a whole group, all in one size.
+        groups: the positions of each batch.
+    """
+
+    def read(group: Sequence[int]) -> Batch:
+        stacked = torch.from_numpy(np.stack(reader([samples[position] for position in group])))
+        return Batch(pixels=stacked.permute(0, 3, 1, 2), positions=tuple(group))
+
+    yield from ahead(read, groups, workers=_READERS, waiting=_AHEAD)
 
 
 def in_order(count: int, batch_size: int) -> list[range]:

@@ -63,7 +63,7 @@ def read_pixels(source: ImageSource, preprocess: Preprocess) -> NDArray[np.uint8
         Undecodable: exactly where, and in the words in which, `open_rgb` does.
     """
     if isinstance(source, Path):
-        data = _jpeg_bytes(source)
+        data = jpeg_bytes(source)
         header = None if data is None else ordinary(data)
         if data is not None and header is not None:
             boxed = preprocess.fit == "letterbox"
@@ -129,7 +129,7 @@ def _upright(tiff: bytes) -> bool:
     return True
 
 
-def _jpeg_bytes(path: Path) -> bytearray | None:
+def jpeg_bytes(path: Path) -> bytearray | None:
     """The bytes of a file that begins like a JPEG; None otherwise, and where it cannot be read."""
     try:
         with path.open("rb") as stream:
@@ -153,15 +153,26 @@ def _fast(data: bytearray, header: Header, preprocess: Preprocess) -> NDArray[np
         decoded = decoder(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.RGB.value, False)
     except RuntimeError:  # torchvision's word for data that libjpeg refuses
         return None
-    if resized[0] * resized[1] > _MOST_WASTE * preprocess.width * preprocess.height:
+    if wasteful(resized, preprocess):
         image = Image.fromarray(decoded.permute(1, 2, 0).numpy())
         return contract_pixels(image, preprocess)
+    return viewed(decoded, preprocess)
+
+
+def wasteful(resized: tuple[int, int], preprocess: Preprocess) -> bool:
+    """Whether resizing a whole image to (width, height) costs more than resampling the contract's window alone."""
+    return resized[0] * resized[1] > _MOST_WASTE * preprocess.width * preprocess.height
+
+
+def viewed(decoded: Tensor, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """The contract's (height, width, 3) pixels of a decoded image (3, H, W), 8-bit, on the device that holds it."""
+    resized = preprocess.resized(decoded.shape[2], decoded.shape[1])
     whole = F.resize(
         decoded, [resized[1], resized[0]], interpolation=_KERNELS[preprocess.interpolation], antialias=True
     )
     left, top = round((resized[0] - preprocess.width) / 2), round((resized[1] - preprocess.height) / 2)
     crop = whole[:, top : top + preprocess.height, left : left + preprocess.width]
-    out: NDArray[np.uint8] = crop.permute(1, 2, 0).contiguous().numpy()
+    out: NDArray[np.uint8] = crop.permute(1, 2, 0).contiguous().cpu().numpy()
     return out
 
 

@@ -13,12 +13,13 @@ from headstart import compute, weights
 from headstart._core.errors import BadInput, BadOption
 from headstart.compute import gate
 from headstart.compute.taps import Reading, _reading, summary
+from headstart.compute.with_openvino import EXACT, OpenVINORunner
 from headstart.data.preprocess import Preprocess
 from tests.compute.conftest import picture
 
 FAST = [name for name, row in compute.ENGINES.items() if name != compute.REFERENCE]
 NETWORKS = ("test_resnet", "test_vit", "test_convnext")
-LEAST = {"float32": 0.99999, "float16": 0.999, "bfloat16": 0.998}
+LEAST = {"float32": 0.99999, "float16": 0.999, "mixed": 0.999, "bfloat16": 0.998}
 
 
 def test_reference_is_last_and_always_there() -> None:
@@ -48,6 +49,24 @@ def test_agrees_with_the_reference_at_every_depth(engine: str, arch: str) -> Non
         assert gate.cosines(a, b).min() > LEAST[row.precision], name
     alone = network(pixels[:1])  # any number of images goes through
     assert gate.cosines(alone[0], found[0][:1]).min() > LEAST[row.precision]
+
+
+@pytest.mark.skipif(bool(compute.ENGINES["openvino-mixed"].available()), reason="needs bfloat16 arithmetic")
+def test_mixed_keeps_its_first_layers_exact() -> None:
+    """The layers that OpenVINO says it computes: float32 from the pixels on, then bfloat16, and nothing between them."""
+    backbone = weights.blank("efficientnet_lite0")
+    runner = compute.open_network(backbone, backbone.info.preprocess, engine="openvino-mixed").runner
+    assert isinstance(runner, OpenVINORunner)
+    told = [each.get_rt_info() for each in runner._compiled.get_runtime_model().get_ordered_ops()]
+    kinds = [
+        each["runtimePrecision"].astype(str)
+        for each in told
+        if each["layerType"].astype(str) == "Convolution"
+    ]
+    exact = kinds.count("f32")
+    assert set(kinds) == {"f32", "bf16"}
+    assert kinds == ["f32"] * exact + ["bf16"] * (len(kinds) - exact)
+    assert exact / len(kinds) == pytest.approx(EXACT, abs=0.1)
 
 
 @pytest.mark.parametrize("arch", NETWORKS)

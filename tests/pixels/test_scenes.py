@@ -44,6 +44,7 @@ def test_a_decoded_sample_makes_the_same_scenes(make: object, tmp_path: Path) ->
     sample = make(tmp_path)
     kept = decoded_scene(sample)
     assert isinstance(kept.source, np.ndarray)
+    assert kept.mask is not None
     assert isinstance(kept.mask.source, np.ndarray)
     for file in tmp_path.iterdir():
         file.unlink()  # nothing is read again
