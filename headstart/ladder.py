@@ -93,7 +93,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Climb:
-    """What is climbed, with what, and where its state is kept."""
+    """What is climbed, with what, where its state is kept; and the precision that shown boxes shall have, 0: the best F1."""
 
     plan: Plan
     backbone: Backbone
@@ -101,6 +101,7 @@ class Climb:
     clock: Clock
     folder: Path
     every: float
+    precision: float = 0.0
 
 
 def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:

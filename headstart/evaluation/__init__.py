@@ -2,7 +2,7 @@
 
 from headstart.evaluation.comparing import compare
 from headstart.evaluation.looks import look_at
-from headstart.evaluation.places import evaluate_places
+from headstart.evaluation.places import Shown, calibrated_rows, evaluate_places
 from headstart.evaluation.records import (
     About,
     Answers,
@@ -26,9 +26,11 @@ __all__ = [
     "Mistake",
     "Selection",
     "SetScores",
+    "Shown",
     "Slice",
     "Slices",
     "SplitScores",
+    "calibrated_rows",
     "compare",
     "evaluate",
     "evaluate_places",

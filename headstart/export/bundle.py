@@ -27,6 +27,7 @@ from headstart.data.handed import Images, as_sources
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.metrics.conformal import COVERAGE, Conformal
+from headstart.metrics.detection import calibrated
 from headstart.metrics.novelty import Novelty
 from headstart.pixels import normalise
 from headstart.predict import Found, Judged, Prediction, Trust, predict, predict_places
@@ -66,6 +67,8 @@ class Manifest:
         preprocess: the contract of the model's input.
         temperature: > 0; logits are divided by it before the activation.
         threshold: least score of an answer that is shown, for boxes; chosen on validation images.
+        calibration: slope and offset of what a box's score becomes: sigmoid(slope * logit(score) + offset).
+        precision: that the threshold was chosen for; 0: the best F1.
         weights: the pretrained checkpoint that the model started from, with its licence.
         method: name of the transfer method.
         depths: where in the network the head reads and what is cut off behind; None: the network's own pooled output.
@@ -90,6 +93,8 @@ class Manifest:
     head: HeadSpec = field(default_factory=HeadSpec)
     temperature: float = 1.0
     threshold: float = 0.0
+    calibration: tuple[float, float] = (1.0, 0.0)
+    precision: float = 0.0
     depths: Depths | None = None
     mirrored: bool = False
     conformal: Conformal | None = None
@@ -190,7 +195,12 @@ class Bundle:
             ready = normalise(images.permute(0, 3, 1, 2), self.preprocess)
             outputs = self.model(ready.contiguous(memory_format=torch.channels_last)).float()
             found = places.answers(outputs, sizes, self.preprocess)
-        return [one[one[:, 4] >= least] if one.dtype == np.float64 else one for one in found]
+        return [self._shown(one, least) if one.dtype == np.float64 else one for one in found]
+
+    def _shown(self, boxes: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+        """The boxes (K, 6) whose probability is that or more, with it for a score."""
+        boxes[:, 4] = calibrated(boxes[:, 4], self.manifest.calibration)
+        return boxes[boxes[:, 4] >= least]
 
     def places(self, images: Images) -> list[Found]:
         """Boxes or a mask for each image, in order; an image that cannot be read gets the reason.

@@ -24,7 +24,7 @@ from headstart.export.graph import Graph, Value
 from headstart.export.onnx import INPUT, IR_VERSION, OPSET, network_model, save_model
 from headstart.export.records import Parity
 from headstart.export.resample import frame_sizes, window_pixels
-from headstart.metrics.detection import overlaps
+from headstart.metrics.detection import PLAIN, overlaps
 from headstart.pixels import contract_pixels, normalise
 from headstart.tasks.boxes import LEAST_SCORE, MOST, NMS
 from headstart.tasks.heads import Decode
@@ -82,7 +82,8 @@ def write(bundle: Bundle, path: Path) -> None:
     """Write a graph from `images`, 8-bit (N, H, W, 3), upright RGB, to `boxes`, `scores`, `labels`, `image`, or to `masks`.
 
     Letterbox, normalisation, network, decoding and non-maximum suppression are inside; N, H and W may differ from call to
-    call. Boxes come with a score of 0.05 or more; the metadata hold the score (`threshold`) from which they are worth it.
+    call. Boxes come with a score of 0.05 or more, made a probability; the metadata hold the one (`threshold`) from which
+    they are worth it, and what that was chosen for (`threshold_for`).
 
     Raises:
         BadPlan: when the network cannot be written.
@@ -102,7 +103,16 @@ def write(bundle: Bundle, path: Path) -> None:
         producer_name="headstart",
     )
     model.ir_version = IR_VERSION
-    save_model(model, bundle, path, more={"threshold": repr(bundle.manifest.threshold)})
+    more = {"threshold": repr(bundle.manifest.threshold)}
+    if boxes:
+        more |= {"threshold_for": chosen_for(bundle.manifest.precision)}
+    save_model(model, bundle, path, more=more)
+
+
+def chosen_for(precision: float) -> str:
+    """What the threshold was chosen for, in words."""
+    aim = f"a precision of {precision:.1%}" if precision else "the best F1"
+    return f"{aim} on the validation images"
 
 
 def _model(graph: Graph, name: str, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
@@ -159,7 +169,7 @@ def _box_model(bundle: Bundle) -> onnx.ModelProto:
     image, label = (found.take(graph.constant(column, np.int64), axis=1) for column in (0, 1))
     place = found.take(graph.constant([0, 2], np.int64), axis=1)
     _named(graph, graph.op("GatherND", inside, place), BOXES)
-    _named(graph, graph.op("GatherND", scores, found), SCORES)
+    _named(graph, _probability(graph, graph.op("GatherND", scores, found), bundle), SCORES)
     _named(graph, label, LABELS)
     _named(graph, image, IMAGE)
     number, classes = onnx.TensorProto, len(bundle.classes)
@@ -178,6 +188,16 @@ def _box_model(bundle: Bundle) -> onnx.ModelProto:
             _info(IMAGE, number.INT64, ["K"]),
         ],
     )
+
+
+def _probability(graph: Graph, scores: Value, bundle: Bundle) -> Value:
+    """The scores as `metrics.detection.calibrated` makes them: sigmoid(slope * logit(score) + offset)."""
+    slope, offset = bundle.manifest.calibration
+    if (slope, offset) == PLAIN:
+        return scores
+    inside = scores.at_least(1e-7).at_most(1 - 1e-7)
+    odds = inside / (inside * -1.0 + 1.0)
+    return graph.op("Sigmoid", graph.op("Log", odds) * slope + offset)
 
 
 def _mask_model(bundle: Bundle) -> onnx.ModelProto:

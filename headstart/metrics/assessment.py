@@ -18,6 +18,29 @@ class Curve:
 
 
 @record
+class Trust:
+    """What scores of boxes mean, and what is shown from the threshold on, at an overlap of 0.5.
+
+    Attributes:
+        slope: of the calibration, above zero: a score s is made sigmoid(slope * logit(s) + offset).
+        offset: of it; slope 1 and offset 0 change nothing.
+        asked: the precision on validation images that the threshold was chosen for; 0: the best F1 there.
+        before: how far the network's own scores are from the share of right answers, on average; chance taken off.
+        after: the same of the calibrated scores.
+        precision: share of the shown boxes that are right; None where none is shown.
+        recall: share of the objects that a shown box is right about; None where there are no objects.
+    """
+
+    slope: float
+    offset: float
+    asked: float
+    before: Metric
+    after: Metric
+    precision: Metric | None = None
+    recall: Metric | None = None
+
+
+@record
 class Assessment:
     """How good answers are.
 
@@ -29,6 +52,7 @@ class Assessment:
         confusion: counts, rows truth, columns answers: of boxes with the background last, of masks in pixels.
         scores: of each image, in [0, 1], in their order.
         threshold: least score of the boxes that errors and confusion count; 0 for masks.
+        trust: of boxes.
     """
 
     metrics: dict[str, Metric]
@@ -38,3 +62,4 @@ class Assessment:
     confusion: tuple[tuple[int, ...], ...] = ()
     scores: tuple[float, ...] = ()
     threshold: float = 0.0
+    trust: Trust | None = None

@@ -94,7 +94,9 @@ def debiased_error(
     if draws is None:
         return value, (value, value)
     if owners is not None:
-        table = np.stack([np.bincount(owners, weights=column) for column in table.T], 1).astype(np.float32)
+        images = draws.images.shape[1]  # of which the last may have no answer
+        sums = [np.bincount(owners, weights=column, minlength=images) for column in table.T]
+        table = np.stack(sums, 1).astype(np.float32)
     # A resample carries the noise of the sample and its own: twice as much is taken off.
     low, high = percentile(_debiased(draws.images @ table, bins, noise=2.0))
     if _may_be_calibrated(table, bins, draws):

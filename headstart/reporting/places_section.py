@@ -39,9 +39,24 @@ def places_section(run: RunFolder) -> dict[str, Any]:
         "curves": [_curve(each) for each in (found.get("curves") or [])[:_CURVES]],
         "errors": [(words, number(errors.get(kind))) for kind, words in _KINDS.items() if kind in errors],
         "threshold": f"{found['threshold']:.2f}" if is_number(found.get("threshold")) else "",
+        "trust": _trust(found.get("trust")),
         "matrix": _matrix(run, found.get("confusion") or [], pixels=not errors),
         "worst": _worst(run),
     }
+
+
+def _trust(trust: Any) -> dict[str, Any]:
+    """What the threshold was chosen for, how right the shown boxes are, and what scores mean; empty where not recorded."""
+    if not isinstance(trust, dict):
+        return {}
+    asked = trust.get("asked")
+    words = metric_words("map50")
+    out: dict[str, Any] = {"asked": percent(asked) if is_number(asked) and asked > 0 else ""}
+    for name in ("precision", "recall", "before", "after"):
+        metric = trust.get(name) or {}
+        out[name] = percent(metric.get("value")) if is_number(metric.get("value")) else ""
+        out[f"{name}_interval"] = interval(metric.get("low"), metric.get("high"), words)
+    return out
 
 
 def _cell(metric: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from headstart import compute, data, export, ladder, planning, reporting, traini
 from headstart._core import log, records
 from headstart._core.check import existing, in_range, one_of
 from headstart._core.clock import Clock, parse_duration
-from headstart._core.errors import BadInput, HeadstartError
+from headstart._core.errors import BadInput, BadOption, HeadstartError
 from headstart.data.records import Dataset, DatasetFacts, LoadOptions, Sample
 from headstart.evaluation import Evaluation
 from headstart.evidence import Evidence
@@ -25,7 +25,7 @@ from headstart.runs.exam import examine
 from headstart.runs.folder import REQUEST, History, Request, as_request, check_out, locked, new_folder
 from headstart.runs.gallery import save_examples
 from headstart.runs.options import FitOptions, sort_options
-from headstart.runs.places import threshold_of
+from headstart.runs.places import shown_of
 from headstart.runs.source import check_weights, choose_source
 from headstart.runs.stopping import Stopper, stopping
 from headstart.runs.trust import conformal_of, novelty_of
@@ -120,6 +120,7 @@ def _checked(options: dict[str, Any]) -> FitOptions:
     chosen = sort_options(options)
     parse_duration(chosen.budget)
     in_range("--checkpoint-every", chosen.checkpoint_every, low=0, high=86_400)
+    in_range("--precision", chosen.precision, low=0, high=1)
     one_of("--prefer", chosen.prefer, PREFERENCES)
     if chosen.head:
         one_of("--head", chosen.head, HEADS)
@@ -155,6 +156,8 @@ def _job(
     *,
     seconds: dict[str, float],
 ) -> _Job:
+    if options.precision and facts.task != "detect":
+        raise BadOption(f"--precision has no effect on {facts.task}.", hint="It is for boxes: leave it away.")
     source = choose_source(dataset, facts, options, folder)
     if source.ranking is not None:
         seconds = seconds | {"rank": source.ranking.seconds}
@@ -221,6 +224,7 @@ def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbe
         clock=clock,
         folder=folder / "checkpoint",
         every=job.options.checkpoint_every,
+        precision=job.options.precision,
     )
     return task, _climb(task, folder, history)
 
@@ -294,7 +298,7 @@ def _tell(event: training.Event) -> None:
 
 def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[str, Any]) -> None:
     info = task.backbone.info
-    whole = task.data.task.places is None
+    whole, shown = task.data.task.places is None, shown_of(task, climbed)
     strange = novelty_of(climbed, task) if metrics and whole else None  # once, at the end
     manifest = export.Manifest(
         task=task.data.task.name,
@@ -304,8 +308,11 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
         preprocess=info.preprocess,
         weights=info,
         method=climbed.outcome.method,
+        head=task.data.task.head,
         temperature=climbed.outcome.temperature,
-        threshold=threshold_of(task, climbed),
+        threshold=shown.threshold,
+        calibration=shown.calibration,
+        precision=shown.precision,
         conformal=conformal_of(climbed, task.data),
         novelty=strange[0] if strange else None,
         metrics=metrics,
@@ -313,7 +320,6 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
     export.save_bundle(folder / "bundle", climbed.model, manifest, bank=strange[1] if strange else None)
 
 
-        head=task.data.task.head,
 def validation_images(run: Path) -> tuple[Sample, ...]:
     """The validation images of a finished run, read again from where they came."""
     request = records.load(Request, run / REQUEST)

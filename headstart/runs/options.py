@@ -34,6 +34,7 @@ class FitOptions:
             default the task's usual one.
         prefer: what decides where methods are about equally good: `accuracy`, `speed` or `size`.
         plan: a plan.json to carry out, edited or not, instead of making one.
+        precision: of boxes: those are shown that reach this share of right ones on the validation images; 0: the best F1.
         checkpoint_every: seconds between two checkpoints of a training loop.
         limits: which weights may be chosen, where there is a choice.
         data: how the data is read.
@@ -49,6 +50,7 @@ class FitOptions:
     head: str = ""
     prefer: str = "accuracy"
     plan: str = ""
+    precision: float = 0.0
     checkpoint_every: float = 20.0
     limits: Limits = field(default_factory=Limits)
     data: LoadOptions = field(default_factory=LoadOptions)

@@ -20,8 +20,9 @@ from headstart.data.images import open_rgb
 from headstart.data.masks import read_mask
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import LoadOptions, Sample
-from headstart.evaluation import About, Answers, Evaluation
+from headstart.evaluation import About, Answers, Evaluation, Shown, calibrated_rows
 from headstart.ladder import Climb, Climbed
+from headstart.metrics import detection
 from headstart.pixels import beside, index_png, truth_boxes, with_boxes, with_mask
 from headstart.predict import Found
 from headstart.tasks import TASKS, Network, Task
@@ -68,18 +69,23 @@ def examine_places(
         val=val,
         rivals={each.outcome.method: asked[each.outcome.method] for each in others},
         about=about,
-        threshold=threshold_of(task, best),
+        shown=shown_of(task, best),
     )
     return add_places(result, folder, samples, best.model, task=own, preprocess=contract)
 
 
-def threshold_of(task: Climb, climbed: Climbed) -> float:
-    """Least score of an answer that is shown, chosen on the validation images; 0 for other tasks."""
-    places = task.data.task.places
-    if places is None:
-        return 0.0
-    truth = task.data.task.targets(task.data.val, len(task.data.classes))
-    return places.threshold(climbed.val_logits, truth)
+def shown_of(task: Climb, climbed: Climbed) -> Shown:
+    """Which boxes are shown and what their scores mean, chosen on the validation images; nothing for other tasks."""
+    if task.data.task.name != "detect":
+        return Shown()
+    classes = len(task.data.classes)
+    truth = task.data.task.targets(task.data.val, classes)
+    matches = detection.match(list(climbed.val_logits), truth, classes=classes, by_size=False)
+    calibration = detection.fit_calibration(matches)
+    least = detection.best_threshold(matches, precision=task.precision or None)
+    (threshold,) = detection.calibrated(np.array([least]), calibration)
+    # A little lower, for the box that the threshold is made of.
+    return Shown(threshold=float(threshold) - 1e-9, calibration=calibration, precision=task.precision)
 
 
 def evaluate_bundle(bundle: export.Bundle, samples: Sequence[Sample]) -> Evaluation:
@@ -97,9 +103,9 @@ def evaluate_bundle(bundle: export.Bundle, samples: Sequence[Sample]) -> Evaluat
         seconds={"total": time.perf_counter() - started},
     )
     answers = answers_for(rows, samples, task, classes)
-    return evaluation.evaluate_places(
-        answers, val=None, rivals={}, about=about, threshold=bundle.manifest.threshold
-    )
+    made = bundle.manifest
+    shown = Shown(threshold=made.threshold, calibration=made.calibration, precision=made.precision)
+    return evaluation.evaluate_places(answers, val=None, rivals={}, about=about, shown=shown)
 
 
 def add_places(
@@ -126,6 +132,9 @@ def add_places(
 
     compute.forward(model, chosen, preprocess, label="drawing", keep=keep)
     least = result.places.threshold if result.places else 0.0
+    if result.places is not None and result.places.trust is not None:
+        calibration = (result.places.trust.slope, result.places.trust.offset)
+        answers = [calibrated_rows(answer, calibration) for answer in answers]
     told = []
     for number, (mistake, sample, answer) in enumerate(zip(result.mistakes, chosen, answers, strict=True)):
         thumbnail = f"gallery/worst-{number}.jpg"

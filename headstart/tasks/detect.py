@@ -68,11 +68,6 @@ def judge(found: Rows, truth: Sequence[NDArray[np.float64]]) -> float:
     return 1.0 if np.isnan(value) else 1.0 - value
 
 
-def threshold(found: Rows, truth: Sequence[NDArray[np.float64]]) -> float:
-    """The score above which precision and recall are best together."""
-    return boxes.best_threshold(_matched(found, truth))
-
-
 def assess(
     found: Rows, truth: Sequence[NDArray[np.float64]], classes: Sequence[str], least: float, seed: int
 ) -> Assessment:
@@ -162,7 +157,6 @@ def made(head: Head, settings: Any) -> Task:
         frame=frame,
         answers=partial(answers, decode),
         tally=tally,
-        threshold=threshold,
         assess=assess,
         decode=decode,
     )

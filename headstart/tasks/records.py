@@ -36,7 +36,6 @@ class Places:
         answers: (outputs, sizes (width, height) of the images, contract) -> an answer for each image: boxes (K, 6) as
             `metrics.detection` describes, or class indices (H, W), both in the image's own pixels.
         tally: (answers, samples) -> rows.
-        threshold: (rows, truth) of images that the network did not see -> least score of an answer that is shown.
         assess: (rows, truth, classes, threshold, seed) -> all that is measured.
         decode: of boxes: what `answers` reads them from, for files that carry it out themselves; None for masks.
     """
@@ -44,7 +43,6 @@ class Places:
     frame: Callable[[DatasetFacts], tuple[tuple[int, int], str]]
     answers: Callable[[Tensor, Sequence[tuple[int, int]], Preprocess], list[NDArray[Any]]]
     tally: Callable[[Sequence[NDArray[Any]], Sequence[Sample], int], Rows]
-    threshold: Callable[[Rows, Any], float]
     assess: Callable[[Rows, Any, Sequence[str], float, int], Assessment]
     decode: Decode | None = None
 

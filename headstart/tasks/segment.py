@@ -107,12 +107,6 @@ def judge(counted: Rows, truth: Any) -> float:
     return 1.0 if np.isnan(value) else 1.0 - value
 
 
-def threshold(counted: Rows, truth: Any) -> float:
-    """0: every pixel is given a class."""
-    del counted, truth
-    return 0.0
-
-
 def assess(counted: Rows, truth: Any, classes: Sequence[str], least: float, seed: int) -> Assessment:
     """Mean IoU, Dice, boundary IoU and accuracy of pixels, with intervals over images, and the first two per class."""
     del truth
@@ -164,7 +158,7 @@ def frame(facts: DatasetFacts) -> tuple[tuple[int, int], str]:
 
 def made(head: Head, settings: Any) -> Task:
     """The task with that head."""
-    places = Places(frame=frame, answers=answers, tally=tally, threshold=threshold, assess=assess)
+    places = Places(frame=frame, answers=answers, tally=tally, assess=assess)
     return Task(
         name="segment",
         head=head.spec(settings),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from headstart import export
@@ -15,6 +19,7 @@ from headstart._core.errors import BadInput, BadOption, BadPlan
 from headstart.cli import main
 from headstart.data.records import Sample
 from headstart.export import places as exported
+from headstart.pixels import contract_pixels
 from headstart.runs.evaluate import evaluate
 from headstart.runs.fit import fit, validation_images
 from tests.tasks.scenes import scene, write
@@ -26,7 +31,8 @@ NETWORK = "random:test_resnet"
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_from_data_to_a_deployed_file(task: str, tmp_path: Path) -> None:
     data = write(tmp_path / "data", 16)[task == "segment"]
-    done = fit(data, out=str(tmp_path / "run"), weights=NETWORK, epochs=2, budget="none")
+    asked = {"precision": 0.4} if task == "detect" else {}
+    done = fit(data, out=str(tmp_path / "run"), weights=NETWORK, epochs=2, budget="none", **asked)
     result = records.read_json(done.folder / "evaluation.json")
     assert result["task"] == task
     assert [rung["method"] for rung in records.read_json(done.folder / "plan.json")["rungs"]] == [
@@ -47,8 +53,41 @@ def test_from_data_to_a_deployed_file(task: str, tmp_path: Path) -> None:
     assert page.count("data:image/jpeg") >= 2
     parity = export.export(done.folder, "onnx", samples=validation_images(done.folder)).parity
     assert parity.passed
+    if task == "detect":
+        _check_trust(done.folder, result["places"]["trust"])
     _check_odd_sizes(done.folder)
     _check_predictions(done.folder, tmp_path, task)
+
+
+def _check_trust(run: Path, trust: dict[str, Any]) -> None:
+    """What scores mean and what is shown is the same in evaluation, bundle and exported file."""
+    manifest = records.read_json(run / "bundle/manifest.json")
+    assert (manifest["precision"], trust["asked"]) == (0.4, 0.4)
+    assert tuple(manifest["calibration"]) == (trust["slope"], trust["offset"])
+    metadata = {p.key: p.value for p in onnx.load(run / "model.onnx").metadata_props}
+    assert metadata["threshold_for"] == "a precision of 40.0% on the validation images"
+    assert float(metadata["threshold"]) == manifest["threshold"]
+    calibrated = export.open_bundle(run)
+    calibrated = replace(calibrated, manifest=replace(calibrated.manifest, calibration=(0.7, -0.4)))
+    exported.write(calibrated, run / "other.onnx")
+    runner = exported.open_runner(run / "other.onnx")
+    samples = [scene(number) for number in range(3)]
+    assert exported.check(calibrated, runner, samples).top1_agreement == 1
+    plain = replace(calibrated, manifest=replace(calibrated.manifest, calibration=(1.0, 0.0)))
+    pixels = np.stack([np.asarray(sample.source) for sample in samples])
+    sizes = [(sample.width, sample.height) for sample in samples]
+    ours = [
+        plain.answers(frame_of(p, plain)[None], [size], threshold=0.0)[0]
+        for p, size in zip(pixels, sizes, strict=True)
+    ]
+    for found, one in zip(runner(pixels), ours, strict=True):
+        odds = 0.7 * np.log(one[:, 4] / (1 - one[:, 4])) - 0.4
+        assert np.sort(found[:, 4]) == pytest.approx(np.sort(1 / (1 + np.exp(-odds))), abs=1e-3)
+
+
+def frame_of(pixels: NDArray[np.uint8], bundle: export.Bundle) -> NDArray[np.uint8]:
+    """The letterbox of an image."""
+    return contract_pixels(Image.fromarray(pixels), bundle.preprocess)
 
 
 def _check_odd_sizes(run: Path) -> None:
@@ -122,6 +161,11 @@ def test_what_has_no_effect_is_refused(tmp_path: Path) -> None:
     for option, value in (("mixup", 0.2), ("label_smoothing", 0.2), ("class_weights", "auto")):
         with pytest.raises(BadPlan, match="has no effect on detect"):
             fit(data, weights=NETWORK, out=str(tmp_path / "run"), method="full", **{option: value})
+    masks = write(tmp_path / "masks", 8)[1]
+    with pytest.raises(BadOption, match="--precision has no effect on segment"):
+        fit(masks, weights=NETWORK, out=str(tmp_path / "run"), precision=0.9)
+    with pytest.raises(BadOption, match="--precision"):
+        fit(data, weights=NETWORK, out=str(tmp_path / "run"), precision=1.5)
     with pytest.raises(BadPlan, match="is not made for the task detect"):
         fit(data, weights=NETWORK, out=str(tmp_path / "run"), method="linear-probe")
     with pytest.raises(BadOption, match="ranks weights by whole images"):
