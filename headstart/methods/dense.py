@@ -22,8 +22,8 @@ BATCH = 8
 LEAST_BATCH_FOR_TUNED_NORM = 16  # below, batch statistics are too noisy to train on (Wu & He 2018, figure 1)
 
 WITHOUT_EFFECT = {
-    "detect": ("label_smoothing", "class_weights", "head_start", "mixup", "cutmix", "views"),
-    "segment": ("head_start", "mixup", "cutmix", "class_weights", "views"),
+    "detect": ("label_smoothing", "class_weights", "head_start", "mixup", "cutmix"),
+    "segment": ("head_start", "mixup", "cutmix", "class_weights"),
 }
 """Parameters of tuning that these tasks' losses and heads do not know."""
 

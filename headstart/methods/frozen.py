@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from headstart._core.check import in_range
 from headstart._core.records import record
 from headstart.data.annotations import DENSE
 from headstart.data.records import DatasetFacts
 from headstart.methods import dense, full
-from headstart.methods.records import Applied, Decline, Method, Suggestion
+from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
@@ -18,11 +20,23 @@ if TYPE_CHECKING:  # the table of methods is read to make flags and help, withou
 
 @record
 class FrozenParams(full.FullParams):
-    """Parameters of training heads on a frozen network: those of full fine-tuning; the rate is the heads' own."""
+    """Parameters of training heads on a frozen network: those of full fine-tuning; the rate is the heads' own.
+
+    Attributes:
+        views: augmented views of each training image; epoch e sees view e mod views, so that the frozen network runs only
+            this many times over the images.
+    """
 
     learning_rate: float = 1.5e-3
     head_factor: float = 1.0
     head_start: str = "random"
+    views: int = 4
+
+
+def check(params: FrozenParams) -> None:
+    """Nothing; a value outside its range or list is a `BadOption`."""
+    full.check(params)
+    in_range("--views", params.views, low=1, high=1_000)
 
 
 def suggest(
@@ -35,12 +49,27 @@ def suggest(
             return Decline(
                 reason=f"--{name.replace('_', '-')} has no effect where nothing of the backbone moves: leave it away"
             )
-    return dense.resolve(FrozenParams, facts, backbone, given, pace=dense.FROZEN)
+    answer = dense.resolve(FrozenParams, facts, backbone, given, pace=dense.FROZEN)
+    if isinstance(answer, Decline):
+        return answer
+    params, why = (
+        answer.params,
+        "as many as the network runs over each image; the heads train on what is stored of it",
+    )
+    if "views" not in given and params.augment == "none" and not params.flip:
+        params, why = replace(params, views=1), "nothing is changed, so one view is all"
+    choice = Choice(what="views", value=str(params.views), why="asked for" if "views" in given else why)
+    return Suggestion(params=params, choices=(*answer.choices, choice))
 
 
 def apply(backbone: Backbone, model: Network, params: FrozenParams) -> Applied:
-    """The whole body held in evaluation mode; the head has the only group that trains."""
-    return Applied(groups=full.tuning_groups(backbone, model, params, tuned=()), held=("body",))
+    """The whole body held in evaluation mode; the head has the only group that trains, on maps that are stored."""
+    from headstart.tasks.pyramid import MapNetwork  # torch, which the table itself does not need
+
+    last = f"body.{model.taps[-1].module}" if isinstance(model, MapNetwork) else ""
+    return Applied(
+        groups=full.tuning_groups(backbone, model, params, tuned=()), held=("body",), boundary=last
+    )
 
 
 METHOD = Method(
@@ -48,7 +77,7 @@ METHOD = Method(
     summary="pyramid and heads for boxes or masks, trained on a frozen network",
     solver="gradient",
     params=FrozenParams,
-    check=full.check,
+    check=check,
     suggest=suggest,
     apply=apply,
     reach=0.5,

@@ -94,7 +94,7 @@ def apply(backbone: Backbone, model: Network, params: PartialParams) -> Applied:
         groups=full.tuning_groups(backbone, model, params, tuned={stage.name for stage in suffix}),
         held=still if params.batchnorm == "tuned" else (*still, *norms),
         reestimate=norms if params.batchnorm == "re-estimated" else (),
-        boundary=f"body.{prefix[-1].output}" if model.chain else "",
+        boundary=f"body.{prefix[-1].output}",
     )
 
 

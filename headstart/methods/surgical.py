@@ -113,7 +113,7 @@ def apply(backbone: Backbone, model: Network, params: SurgicalParams) -> Applied
         groups=full.tuning_groups(backbone, model, params, tuned={params.stage}),
         held=still if params.batchnorm == "tuned" else (*still, *norms),
         reestimate=norms if params.batchnorm == "re-estimated" else (),
-        boundary=f"body.{backbone.stages[place - 1].output}" if place and model.chain else "",
+        boundary=f"body.{backbone.stages[place - 1].output}" if place else "",
     )
 
 

@@ -17,10 +17,8 @@ class Network(nn.Module):
             (BatchNorm's running statistics, dropout) cannot start to move again at the next epoch.
         head: what gives the answers.
         read: of classifiers: images -> what the head reads, and logits.
-        chain: whether the heads read the body's output alone, so that a frozen beginning of it can run once beforehand.
     """
 
-    chain = True
     head: Any
     read: Any
 

@@ -35,8 +35,6 @@ class MapNetwork(Network):
         strides: scales of the maps, the finest first.
     """
 
-    chain = False
-
     def __init__(self, backbone: Backbone, strides: tuple[int, ...]) -> None:
         super().__init__(backbone.module)
         self.taps: tuple[FeatureMap, ...] = feature_maps(backbone, strides=strides)
@@ -48,8 +46,18 @@ class MapNetwork(Network):
     def maps(self, images: Tensor) -> list[Tensor]:
         """The maps (N, channels, H / stride, W / stride) of normalised images (N, 3, H, W), the finest first."""
         self.body(images)
+        found = self.taken()
+        return [found[row.module] for row in self.taps]
+
+    def taken(self) -> dict[str, Tensor]:
+        """Module -> map, of what a pass of this thread has made so far; it is handed out once."""
         me = threading.get_ident()
-        return [self._seen.pop((me, row.module)) for row in self.taps]
+        names = [row.module for row in self.taps if (me, row.module) in self._seen]
+        return {name: self._seen.pop((me, name)) for name in names}
+
+    def give(self, module: str, output: Tensor) -> None:
+        """Have that map of an earlier pass be the module's in this thread's next one."""
+        self._seen[threading.get_ident(), module] = output
 
 
 def conv_norm(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
