@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from headstart.auditing.confounds import Confound, confounds, traits
 from headstart.auditing.duplicates import Near, clusters, hashes, near_duplicates
 from headstart.auditing.groups import propose
-from headstart.auditing.labels import doubts
+from headstart.auditing.labels import doubts, set_doubts
 from headstart.auditing.looks import Looks, look_at
 from headstart.auditing.neighbours import unit
 from headstart.auditing.records import Audit, LabelShift, Leak, NearPair, Series, Suspect
 from headstart.auditing.shift import Shift, shift
 from headstart.data.records import Duplicate, Sample
+from headstart.data.relabel import JOINED, NONE
 
 _RANK = {"train": 0, "val": 1, "test": 2}
 _SURE = 0.001  # chance of a difference in shares by luck, below which it is told
@@ -39,7 +40,8 @@ class Material:
         task: `classify` or `multilabel`.
         duplicates: what loading found of identical files.
         features: (N, width) of a frozen network; None where none were computed.
-        probability: (N, classes) by probes fitted without the image, NaN where there is none; None: nothing was fitted.
+        probability: (N, classes) by probes fitted without the image, NaN where there is none; None: nothing was fitted. Of
+            several labels an image each has a probability of its own.
     """
 
     samples: tuple[Sample, ...]
@@ -73,7 +75,6 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
     pairs = tuple(_pair(material, *each) for each in sorted(joined, key=lambda each: -each[2]))
     every = np.array([each[:2] for each in joined] + list(_copies(members)), np.int64).reshape(-1, 2)
     cluster = clusters(every, len(material.samples))
-    group, _ = propose(material.samples, _rows(looks, features), _single(material), looks.time)
     suspects, checked = _suspects(material, skipped)
     return Audit(
         images=dict(Counter(sample.split for sample in material.samples)),
@@ -82,7 +83,7 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
         removed=sum(each.action.count("removed ") for each in material.duplicates),
         conflicts=(*_contradicting(material), *(pair for pair in pairs if pair.labels[0] != pair.labels[1])),
         series=_series(material, cluster),
-        group=group,
+        groups=propose(material.samples, _rows(looks, features), _single(material), looks),
         confounds=_confounds(material, looks, skipped),
         shift=_shift(material, cluster, skipped, seed=seed),
         label_shift=_label_shift(material),
@@ -116,7 +117,7 @@ def _copies(members: list[list[int]]) -> Iterator[tuple[int, int]]:
 
 
 def _labels_of(material: Material, place: int) -> str:
-    return "|".join(material.classes[label] for label in material.samples[place].labels)
+    return JOINED.join(material.classes[label] for label in material.samples[place].labels) or NONE
 
 
 def _pair(material: Material, one: int, other: int, score: float, mirrored: bool) -> NearPair:
@@ -252,28 +253,46 @@ def _used(material: Material, label: int) -> bool:
 
 
 def _suspects(material: Material, skipped: list[str]) -> tuple[tuple[Suspect, ...], int]:
-    """Labels that are likely wrong, the least believable first, and how many were checked."""
-    if material.task != "classify":
-        skipped.append("Labels were not checked: images have several labels.")
-        return (), 0
+    """Labels that are likely wrong, the least believable first, and how many images were checked."""
     if material.probability is None:
         skipped.append("Labels were not checked: no cross-fitted probe here.")
         return (), 0
     known = np.flatnonzero(np.isfinite(material.probability).all(1))
     if not len(known):
         return (), 0
-    probability, given = material.probability[known], _single(material)[known]
+    one = material.task == "classify"
+    found = _of_one(material, known) if one else _of_several(material, known)
+    return tuple(found), len(known)
+
+
+def _of_one(material: Material, known: Labels) -> Iterator[Suspect]:
+    probability, given = material.probability[known], _single(material)[known]  # type: ignore[index]
     found = doubts(probability, given)
-    likely = [row for row in found.order if found.confident[row]]
-    return tuple(
-        Suspect(
-            name=material.samples[known[row]].name,
-            split=material.samples[known[row]].split,
-            given=material.classes[given[row]],
-            suggested=material.classes[found.suggested[row]],
-            confidence=float(found.confidence[row]),
-            against=float(probability[row].max()),
-        )
-        for row in likely
-        if found.suggested[row] != given[row]
-    ), len(known)
+    for row in found.order:
+        if found.confident[row] and found.suggested[row] != given[row]:
+            yield Suspect(
+                name=material.samples[known[row]].name,
+                split=material.samples[known[row]].split,
+                given=material.classes[given[row]],
+                suggested=material.classes[found.suggested[row]],
+                confidence=float(found.confidence[row]),
+                against=float(probability[row].max()),
+            )
+
+
+def _of_several(material: Material, known: Labels) -> Iterator[Suspect]:
+    given = np.zeros((len(known), len(material.classes)), np.int64)
+    for row, place in enumerate(known):
+        given[row, list(material.samples[place].labels)] = 1
+    found = set_doubts(material.probability[known], given)  # type: ignore[index]
+    for row in found.order:
+        if found.doubtful[row].any():
+            better = np.flatnonzero(np.where(found.doubtful[row], 1 - given[row], given[row]))
+            yield Suspect(
+                name=material.samples[known[row]].name,
+                split=material.samples[known[row]].split,
+                given=_labels_of(material, int(known[row])),
+                suggested=JOINED.join(material.classes[label] for label in better) or NONE,
+                confidence=float(found.confidence[row]),
+                against=1 - float(found.confidence[row]),
+            )

@@ -61,6 +61,39 @@ def doubts(probability: Floats, given: Labels) -> Doubts:
     )
 
 
+@dataclass(frozen=True)
+class SetDoubts:
+    """What the probes say of N given sets of labels.
+
+    Attributes:
+        doubtful: (N, classes) whether the label is likely wrong: given and not there, or there and not given.
+        confidence: (N,) probability that the least believable of the doubtful labels is right; 1 where none is doubtful.
+        order: (N,) places, the least believable set first.
+    """
+
+    doubtful: NDArray[np.bool_]
+    confidence: Floats
+    order: Labels
+
+
+def set_doubts(probability: Floats, given: Labels) -> SetDoubts:
+    """How believable each given set of labels is: each label is a question with two answers, judged as `doubts` does.
+
+    Args:
+        probability: (N, classes) of each label by itself, by probes that were fitted without the image.
+        given: (N, classes) of 0 and 1.
+
+    Source: Northcutt, Jiang & Chuang 2021; one class against the rest, as Thyagarajan et al. 2022, Identifying incorrect
+    annotations in multi-label classification data.
+    """
+    doubtful = np.zeros(given.shape, np.bool_)
+    for column, (chance, told) in enumerate(zip(probability.T, given.T, strict=True)):
+        doubtful[:, column] = doubts(np.stack([1 - chance, chance], 1), told).confident
+    own = np.where(given > 0, probability, 1 - probability)
+    confidence = np.where(doubtful, own, 1.0).min(1, initial=1.0)
+    return SetDoubts(doubtful, confidence, np.lexsort((np.arange(len(given)), confidence)))
+
+
 def softmax(logits: Floats) -> Floats:
     """Probabilities (N, classes) of logits."""
     shifted = np.exp(logits - logits.max(1, keepdims=True))

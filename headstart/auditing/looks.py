@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +27,19 @@ SIDE = 32
 """Pixels of the small picture: enough to tell two photos of a scene apart, little enough to keep 60,000 in 60 MB."""
 
 FORMATS = ("array", "JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "MPO")
-_NUMBERS = ("bytes", "format", "quality", "exif", "day", "second", "red", "green", "blue")
+_NUMBERS = (
+    *("bytes", "format", "quality", "exif", "day", "second", "camera", "north", "east"),
+    *("red", "green", "blue"),
+)
 _PIXELS = SIDE * SIDE
 _DRAFT = 2 * SIDE  # a JPEG is decoded at the smallest scale that keeps this many pixels a side
 _PIECE = 2048  # images between two visits to the store
-_EXIF_BLOCK, _TAKEN = 0x8769, 0x9003  # EXIF 2.3: the block of the camera's settings, DateTimeOriginal
+# EXIF 2.3: blocks of the camera's settings and of its place; DateTimeOriginal, its fraction, the camera's serial number
+_EXIF_BLOCK, _GPS_BLOCK = 0x8769, 0x8825
+_TAKEN, _FRACTION, _SERIAL = 0x9003, 0x9291, 0xA431
+_MAKE, _MODEL = 0x010F, 0x0110
+_LATITUDE, _LONGITUDE = (1, 2, "S"), (3, 4, "W")  # tags of the reference and of the degrees; what is negative
+_CAMERAS = 1 << 24  # numbers of cameras: what single precision holds exactly
 _LUMINANCE_SUM = 3688  # of the luminance table in ITU-T T.81, annex K.1: what libjpeg writes at quality 50
 
 Thumbs = NDArray[np.uint8]
@@ -46,6 +57,8 @@ class Looks:
         quality: (N,) of a JPEG, as libjpeg counts (1 to 100), estimated from its quantisation table; 0 for others.
         exif: (N,) 1 where the file has EXIF data.
         time: (N,) seconds since the year 1 at which the picture was taken, by its EXIF data; NaN where that is not told.
+        camera: (N,) a number for its make, model and serial number, by its EXIF data; 0 where none of them is told.
+        place: (N, 2) degrees north and east where it was taken, by its EXIF data; NaN where that is not told.
         border: (N, 3) mean colour of the outermost thirtieth, in [0, 255].
     """
 
@@ -55,6 +68,8 @@ class Looks:
     quality: Floats
     exif: Floats
     time: Floats
+    camera: Floats
+    place: Floats
     border: Floats
 
     @property
@@ -73,7 +88,7 @@ def look_at(samples: Sequence[Sample]) -> Looks:
     """
     width = _PIXELS + 4 * len(_NUMBERS)
     rows = np.empty((len(samples), width), np.uint8)
-    store = RowStore(namespace(kind="look", side=SIDE, version=1), shape=(width,), dtype=np.uint8)
+    store = RowStore(namespace(kind="look", side=SIDE, version=2), shape=(width,), dtype=np.uint8)
     keys = row_keys(sample.digest for sample in samples)
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     missing = first[~store.read(keys[first], rows, at=first)] if len(samples) else first
@@ -92,6 +107,7 @@ def look_at(samples: Sequence[Sample]) -> Looks:
 def _unpacked(rows: NDArray[np.uint8]) -> Looks:
     numbers = np.ascontiguousarray(rows[:, _PIXELS:]).view(np.float32).astype(np.float64)
     found = dict(zip(_NUMBERS, numbers.T, strict=True))
+    place = np.stack([found["north"], found["east"]], 1)
     return Looks(
         thumbs=np.ascontiguousarray(rows[:, :_PIXELS]).reshape(-1, SIDE, SIDE),
         bytes=found["bytes"],
@@ -99,6 +115,10 @@ def _unpacked(rows: NDArray[np.uint8]) -> Looks:
         quality=found["quality"],
         exif=found["exif"],
         time=np.where(found["day"] > 0, found["day"] * 86400 + found["second"], np.nan),
+        camera=found["camera"],
+        place=np.where(
+            place.any(1, keepdims=True), place, np.nan
+        ),  # 0, 0 is what a receiver without sky writes
         border=np.stack([found["red"], found["green"], found["blue"]], 1),
     )
 
@@ -117,12 +137,12 @@ def _seen(sample: Sample) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data)) as image:
             kind = FORMATS.index(image.format) if image.format in FORMATS else len(FORMATS)
             quality = jpeg_quality(getattr(image, "quantization", None))
-            exif, taken = "exif" in image.info, _taken(image)
+            exif, taken = "exif" in image.info, _exif(image)
             image.draft(None, (_DRAFT, _DRAFT))
             picture = open_rgb(image)
         numbers = [float(len(data)), float(kind), quality, float(exif), *taken]
     else:
-        picture, numbers = open_rgb(sample.source), [0.0] * 6
+        picture, numbers = open_rgb(sample.source), [0.0] * (4 + len(_UNTOLD))
     small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     ring = np.concatenate([small[0], small[-1], small[1:-1, 0], small[1:-1, -1]])
     gray = np.rint(small @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
@@ -130,21 +150,47 @@ def _seen(sample: Sample) -> NDArray[np.uint8]:
     return np.concatenate([gray.ravel(), told.view(np.uint8)])
 
 
-def _taken(image: Image.Image) -> tuple[float, float]:
-    """(day, second of the day) at which the picture was taken, by its EXIF data; zeros where that is not told."""
+_UNTOLD = (0.0,) * 5
+
+
+def _exif(image: Image.Image) -> tuple[float, ...]:
+    """(day, second of the day, camera, degrees north, degrees east) by the EXIF data; `_UNTOLD` where that is silent."""
     try:
-        told = str(image.getexif().get_ifd(_EXIF_BLOCK).get(_TAKEN, ""))
-        when = datetime.strptime(told.strip(" \0"), "%Y:%m:%d %H:%M:%S")  # by the camera's clock
-    except (
-        ValueError,
-        SyntaxError,
-        LookupError,
-        TypeError,
-        OSError,
-        struct.error,
-    ):  # none, or a damaged block
+        whole = image.getexif()
+        settings, receiver = whole.get_ifd(_EXIF_BLOCK), whole.get_ifd(_GPS_BLOCK)
+    except (ValueError, SyntaxError, LookupError, TypeError, OSError, struct.error):  # a damaged block
+        return _UNTOLD
+    names = [_words(part) for part in (whole.get(_MAKE), whole.get(_MODEL), settings.get(_SERIAL))]
+    camera = 1 + zlib.crc32("\0".join(names).encode()) % (_CAMERAS - 1) if any(names) else 0
+    north, east = _degrees(receiver, *_LATITUDE, most=90), _degrees(receiver, *_LONGITUDE, most=180)
+    place = (north, east) if math.isfinite(north) and math.isfinite(east) else _UNTOLD[:2]
+    return (*_when(settings), float(camera), *place)
+
+
+def _words(told: Any) -> str:
+    return "" if told is None else str(told).strip(" \0")
+
+
+def _when(settings: Mapping[int, Any]) -> tuple[float, float]:
+    """(day, second of the day) at which the picture was taken, by the camera's clock; zeros where that is not told."""
+    try:
+        when = datetime.strptime(_words(settings.get(_TAKEN)), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
         return 0.0, 0.0
-    return float(when.toordinal()), float(when.hour * 3600 + when.minute * 60 + when.second)
+    fraction = _words(settings.get(_FRACTION))
+    more = float(f"0.{fraction}") if fraction.isascii() and fraction.isdigit() else 0.0
+    return float(when.toordinal()), when.hour * 3600 + when.minute * 60 + when.second + more
+
+
+def _degrees(place: Mapping[int, Any], reference: int, value: int, negative: str, *, most: int) -> float:
+    """An angle of degrees, minutes and seconds, in degrees; NaN where there is none that can be meant."""
+    try:
+        parts = [float(part) for part in place[value]]
+        whole = sum(part / 60**power for power, part in enumerate(parts[:3]))
+    except (LookupError, TypeError, ValueError, ZeroDivisionError):
+        return math.nan
+    found = -whole if _words(place.get(reference)).upper() == negative else whole
+    return found if abs(found) <= most else math.nan
 
 
 def jpeg_quality(tables: dict[int, list[int]] | None) -> float:

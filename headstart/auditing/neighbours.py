@@ -45,36 +45,66 @@ def projected(rows: NDArray[np.floating], width: int = 256) -> Rows:
 
 
 def close_pairs(rows: Rows, askers: Rows | None = None, *, most: int = 6, floor: float = 0.5) -> Pairs:
-    """Pairs (M, 2), lower place first, of rows whose cosine is at least `floor`, at most `most` for each row in a cell.
+    """Pairs (M, 2), lower place first, of rows whose cosine is at least `floor`: for each row its `most` nearest.
 
     The rows are cut into cells around randomly chosen ones, crowded cells again, until a cell holds at most `SMALL`. A
     row lies in the two nearest cells of every cut and its neighbours are searched in the three nearest: N log N work for
-    rows that spread, and a recall near 1 for cosines of 0.8 and more, which is what copies have.
+    rows that spread, and a recall near 1 for cosines of 0.8 and more, which is what copies have. Of all cells that a row
+    is searched in, the nearest count once: else its pairs would triple with every cut.
 
     Args:
         rows: (N, d) of length 1.
         askers: (N, d) of length 1, whose neighbours among `rows` are searched, such as mirrored ones; None: the rows.
-        most: neighbours of each row in a cell.
+        most: neighbours of each row.
         floor: cosine below which two rows are no pair.
     """
     asking = rows if askers is None else askers
     everyone = np.arange(len(rows))
-    found = [np.zeros((0, 2), np.int64)]
+    best = _Best(len(rows), most)
     for members, visitors in _cells(rows, asking, everyone, everyone, depth=0):
         for start in range(0, len(visitors), _CHUNK):
             part = visitors[start : start + _CHUNK]
-            cosine = asking[part] @ rows[members].T
-            cosine[part[:, None] == members[None]] = -1
-            if len(members) > most:
-                near = np.argpartition(cosine, -most, axis=1)[:, -most:]
-                high = np.take_along_axis(cosine, near, axis=1) >= floor
-                who, which = np.nonzero(high)
-                found.append(np.stack([part[who], members[near[who, which]]], 1))
-            else:
-                who, which = np.nonzero(cosine >= floor)
-                found.append(np.stack([part[who], members[which]], 1))
-    pairs = np.sort(np.concatenate(found), axis=1)
+            best.offer(part, members, asking[part] @ rows[members].T)
+    who, which = np.nonzero(best.cosine >= floor)
+    pairs = np.sort(np.stack([who, best.place[who, which]], 1), axis=1)
     return np.unique(pairs, axis=0)
+
+
+class _Best:
+    """The nearest rows seen so far of each of N askers, none twice.
+
+    Attributes:
+        cosine: (N, most), -2 where there is none yet.
+        place: (N, most).
+    """
+
+    def __init__(self, count: int, most: int) -> None:
+        self.most = most
+        self.cosine = np.full((count, most), -2.0, np.float32)
+        self.place = np.full((count, most), -1, np.int64)
+
+    def offer(self, askers: Places, members: Places, cosine: Rows) -> None:
+        """Take what is nearer than what is known.
+
+        Args:
+            askers: (n,) places, none twice.
+            members: (m,) places, none twice, in rising order.
+            cosine: (n, m); it is written to.
+        """
+        own = np.minimum(np.searchsorted(members, askers), len(members) - 1)
+        there = np.flatnonzero(members[own] == askers)
+        cosine[there, own[there]] = -2  # nobody is its own neighbour
+        if len(members) > 2 * self.most:  # some of the nearest may be known from another cell
+            near = np.argpartition(cosine, -2 * self.most, axis=1)[:, -2 * self.most :]
+        else:
+            near = np.broadcast_to(np.arange(len(members)), cosine.shape)
+        place, value = members[near], np.take_along_axis(cosine, near, axis=1)
+        known = (place[:, :, None] == self.place[askers][:, None, :]).any(2)
+        place = np.concatenate([self.place[askers], place], 1)
+        value = np.concatenate([self.cosine[askers], np.where(known, np.float32(-2), value)], 1)
+        order = np.argsort(-value, axis=1, kind="stable")[:, : self.most]
+        self.place[askers] = np.take_along_axis(place, order, axis=1)
+        self.cosine[askers] = np.take_along_axis(value, order, axis=1)
 
 
 def _cells(

@@ -66,10 +66,10 @@ class Suspect:
     Attributes:
         name: of the image.
         split: where it is.
-        given: its label.
-        suggested: the class that the probe takes it for.
-        confidence: the probe's probability of the given label.
-        against: its probability of the suggested one.
+        given: its label; several are joined by `|`, and `(none)` stands for no label.
+        suggested: the class that the probe takes it for; of several labels all, with the doubtful ones the other way round.
+        confidence: the probe's probability of the given label; of several labels that of the least believable.
+        against: its probability of the suggested one; of several labels one minus the confidence.
         picture: of the image, relative to the run folder; empty where there is none.
     """
 
@@ -112,7 +112,7 @@ class Audit:
         removed: how many identical files were kept out of training because a held-out split has them.
         conflicts: pairs of (near) duplicates with different labels.
         series: clusters of three or more near duplicates.
-        group: a group column that names or times suggest and the pictures confirm; None where there is none.
+        groups: group columns that names, times or places suggest and the pictures confirm, the best confirmed first.
         confounds: traits of the files that tell the label.
         shift: training against test images; None where that was not measured.
         label_shift: where the classes' shares differ between training and test beyond chance; else None.
@@ -128,7 +128,7 @@ class Audit:
     removed: int
     conflicts: tuple[NearPair, ...]
     series: tuple[Series, ...]
-    group: GroupProposal | None
+    groups: tuple[GroupProposal, ...]
     confounds: tuple[Confound, ...]
     shift: Shift | None
     label_shift: LabelShift | None

@@ -24,7 +24,8 @@ _RULES = {
     "prefix": "the beginning of their names",
     "word": "the first word of their names",
     "folder": "their folder",
-    "time": "the time they were taken",
+    "burst": "the moment they were taken",
+    "place": "the place where they were taken",
 }
 
 
@@ -34,6 +35,7 @@ class AuditOptions:
 
     Attributes:
         export_labels: write the labels worth a look to this CSV file, to be reviewed and given to `--labels`.
+        export_groups: write the first proposed group column to this CSV file, to be given to `--labels`.
         weights: network whose features are used, by default the one that fit starts with.
         arch: its architecture, for weights that do not say.
         quick: use no network: labels and shift are not checked.
@@ -42,6 +44,7 @@ class AuditOptions:
     """
 
     export_labels: str = ""
+    export_groups: str = ""
     weights: str = ""
     arch: str = ""
     quick: bool = False
@@ -86,6 +89,11 @@ def audit(
         if asked.export_labels:
             say(f"\n{written} labels to review in {asked.export_labels}: correct the column `label`, then")
             say(f"  headstart fit {source} --labels {asked.export_labels}")
+    if asked.export_groups:
+        grouped = runs.write_groups(asked.export_groups, found)
+        if not json:
+            say(f"\n{grouped} images with their group in {asked.export_groups}: look at it, then")
+            say(f"  headstart fit {source} --labels {asked.export_groups}")
     if asked.check and found.serious:
         raise typer.Exit(_FOUND)
 
@@ -153,7 +161,7 @@ def show_audit(found: Audit, source: str) -> None:
     say("\nWhat the audit found")
     _show_leaks(found)
     _show_labels(found, source)
-    _show_group(found, source)
+    _show_groups(found, source)
     _show_confounds(found)
     _show_shift(found)
     for line in found.skipped:
@@ -204,23 +212,25 @@ def _show_labels(found: Audit, source: str) -> None:
         say(f"    Next: headstart audit {source} --export-labels labels.csv, and look at them.")
 
 
-def _show_group(found: Audit, source: str) -> None:
-    if found.group is None:
-        return
-    each = found.group
-    say(
-        f"  images that belong together by {_RULES[each.rule]}: {each.groups} groups hold {each.images} images "
-        f"(up to {each.largest}), such as {each.example[0]}"
-    )
-    say(f"    images of one group are closer than others of the class in {each.alike:.0%} of cases")
-    if each.torn:
-        say(f"    {each.torn} of the groups lie in more than one split: the accuracy would be flattered.")
-    if each.rule == "time":
-        say("    Next: put a column `group` into a CSV file of the data.")
-    else:
+def _show_groups(found: Audit, source: str) -> None:
+    for place, each in enumerate(found.groups):
         say(
-            f"    Next, if they are one patient, video or place each: headstart fit {source} --group {each.rule}"
+            f"  images that belong together by {_RULES[each.rule]}: {each.groups} groups hold {each.images} images "
+            f"(up to {each.largest}), such as {each.example[0]}"
         )
+        say(f"    evidence: {each.evidence}")
+        say(
+            f"    images of one group are closer than others of the class in {each.alike:.0%} of cases "
+            f"({each.low:.0%} to {each.high:.0%})"
+        )
+        if each.torn:
+            say(f"    {each.torn} of the groups lie in more than one split: the accuracy would be flattered.")
+        if not each.members:
+            say(
+                f"    Next, if they are one patient, video or place each: headstart fit {source} --group {each.rule}"
+            )
+        elif place == 0:
+            say(f"    Next: headstart audit {source} --export-groups groups.csv writes them as a column.")
 
 
 def _show_confounds(found: Audit) -> None:
@@ -249,9 +259,13 @@ def _show_shift(found: Audit) -> None:
     if moved is not None:
         say(
             f"  classes have other shares in test than in training: {moved.distance:.0%} of the images, most of all "
-            f"{moved.label} ({moved.train:.0%} in training, {moved.test:.0%} in test)"
+            f"{moved.label} ({moved.train:.0%} in training, {moved.test:.0%} in test); by chance: {_p(moved.p)}"
         )
         say("    Next: make the shares those that the model will meet.")
+
+
+def _p(value: float) -> str:
+    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}"
 
 
 def _more(count: int) -> None:

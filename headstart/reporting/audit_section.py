@@ -111,18 +111,20 @@ def _with_and_without(run: RunFolder) -> list[dict[str, str]]:
 def _notes(found: dict[str, Any]) -> list[str]:
     """Groups, series and shift in sentences."""
     out = []
-    series, group = found.get("series") or [], found.get("group") or {}
+    series = found.get("series") or []
     shift, moved = found.get("shift") or {}, found.get("label_shift") or {}
     if series:
         largest = max(len(each.get("names") or ()) for each in series)
         out.append(
             f"{plural(len(series), 'series', 'series')} of three or more alike, up to {largest} images."
         )
-    if group:
+    for group in found.get("groups") or []:
         torn = f"; {group.get('torn')} of them lie in more than one split" if group.get("torn") else ""
         out.append(
-            f"Names or times suggest {group.get('groups')} groups (rule {group.get('rule')}) that the pictures confirm: two "
-            f"of one group are closer than two of the class in {percent(group.get('alike'), digits=0)} of cases{torn}."
+            f"{group.get('groups')} groups (rule {text(group.get('rule'))}) that the pictures confirm: two of one group are "
+            f"closer than two of the class in {percent(group.get('alike'), digits=0)} of cases "
+            f"({interval(group.get('low'), group.get('high'), _SHARE)}){torn}. "
+            f"Evidence: {text(group.get('evidence'))}."
         )
     if is_number(shift.get("auc")):
         told = "can be told apart" if shift.get("low", 0) > 0.5 else "cannot be told apart with certainty"

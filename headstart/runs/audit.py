@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from headstart import auditing, data, evaluation, weights
 from headstart._core import files, records
 from headstart._core.errors import BadInput
-from headstart.auditing import Audit, Material, softmax
+from headstart.auditing import Audit, Material
 from headstart.data.records import Dataset, DatasetFacts, LoadOptions, Sample
 from headstart.evaluation import About, Answers, Evaluation
 from headstart.features import FeatureStore
@@ -149,6 +149,28 @@ def write_labels(path: str | Path, audit: Audit) -> int:
     return len(audit.suspects)
 
 
+def write_groups(path: str | Path, audit: Audit) -> int:
+    """How many images were written, with the group that the first proposal gives them, to a CSV file for `--labels`.
+
+    Raises:
+        BadInput: where no group was proposed, its rule is one that `--group` knows, or the file cannot be written.
+    """
+    if not audit.groups:
+        raise BadInput("No group column is proposed for this data.", hint="Leave --export-groups out.")
+    first = audit.groups[0]
+    if not first.members:
+        raise BadInput(
+            f"The proposed groups follow from the file names (rule {first.rule}).",
+            hint=f"No file is needed: headstart fit DATA --group {first.rule}",
+        )
+    with files.atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "group"))
+        for number, names in enumerate(first.members, 1):
+            writer.writerows((name, f"{first.rule}-{number}") for name in names)
+    return sum(map(len, first.members))
+
+
 def _material(dataset: Dataset, samples: tuple[Sample, ...]) -> Material:
     return Material(
         samples=samples, classes=dataset.classes, task=dataset.task, duplicates=dataset.duplicates
@@ -158,18 +180,19 @@ def _material(dataset: Dataset, samples: tuple[Sample, ...]) -> Material:
 def _crossed(
     features: NDArray[np.float32], samples: Sequence[Sample], dataset: Dataset, *, seed: int
 ) -> NDArray[np.float64] | None:
-    """Probabilities (N, classes) by a probe fitted without the image; None for several labels an image."""
-    if dataset.task != "classify":
+    """Probabilities (N, classes) by a probe fitted without the image; None for boxes and masks."""
+    task = TASKS[dataset.task]
+    if task.places is not None:
         return None
     problem = Problem(
         features=features,
-        targets=TASKS[dataset.task].targets(samples, len(dataset.classes)),
+        targets=task.targets(samples, len(dataset.classes)),
         groups=group_numbers(samples),
         classes=len(dataset.classes),
         weights=None,
     )
     path = walk(problem, strengths=STRENGTHS, count=_FOLDS, seed=seed, repeats=1)
-    return softmax(path.logits[path.chosen])
+    return np.asarray(task.probabilities(path.logits[path.chosen]), np.float64)
 
 
 def _told(
@@ -177,10 +200,10 @@ def _told(
 ) -> NDArray[np.float64] | None:
     """Probabilities of training, validation and test images by networks that had not seen them; None where none has them."""
     probe = next((each for each in climbed if each.crossed is not None), None)
-    if probe is None or probe.crossed is None or task.data.task.name != "classify":
+    if probe is None or probe.crossed is None or task.data.task.places is not None:
         return None
     logits = [probe.crossed, probe.val_logits, tested[probe.outcome.method].logits]
-    return softmax(np.concatenate(logits).astype(np.float64))
+    return np.asarray(task.data.task.probabilities(np.concatenate(logits).astype(np.float64)), np.float64)
 
 
 def _with_pictures(audit: Audit, samples: Sequence[Sample], folder: Path) -> Audit:

@@ -157,11 +157,12 @@ def fold_numbers(
         return out
     held = np.zeros((count, int(labels.max()) + 1))
     names, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    members, ends = np.argsort(place, kind="stable"), np.cumsum(sizes)
     shuffled = rng.permutation(len(names))
     for name in shuffled[
         np.argsort(-sizes[shuffled], kind="stable")
     ]:  # large groups first: small ones level out
-        own = place == name
+        own = members[ends[name] - sizes[name] : ends[name]]
         counts = np.bincount(labels[own], minlength=held.shape[1])
         load = held[:, counts.argmax()] + held.sum(1) / (1 + held.sum())  # its main class first, then size
         out[own] = fold = int(load.argmin())

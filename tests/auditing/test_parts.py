@@ -6,14 +6,10 @@ import numpy as np
 import pytest
 
 from headstart.auditing.confounds import Trait, binned, confounds, table_answers
-from headstart.auditing.groups import name_groups, propose, time_groups
-from headstart.auditing.labels import doubts, softmax
-from headstart.auditing.neighbours import unit
+from headstart.auditing.labels import doubts, set_doubts, softmax
 from headstart.auditing.shift import roc_area, shift
-from headstart.data.records import Sample
 
 RNG = np.random.default_rng
-NOTHING = np.zeros((1, 1), np.uint8)
 
 
 def test_confident_joint_by_hand() -> None:
@@ -44,6 +40,31 @@ def test_planted_label_errors_come_first() -> None:
     logits = 4.0 * np.eye(3)[true] + rng.normal(0, 1, (300, 3))
     found = doubts(softmax(logits), given)
     assert np.isin(found.order[:15], wrong).mean() > 0.8
+
+
+def test_sets_of_labels_by_hand() -> None:
+    """Each column is a question of its own: the joint rule on (1 - p, p)."""
+    probability = np.array([[0.9, 0.2], [0.8, 0.1], [0.1, 0.2], [0.2, 0.9], [0.1, 0.8], [0.95, 0.1]])
+    given = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1], [0, 0]])
+    found = set_doubts(probability, given)
+    # first label, thresholds: given (0.9 + 0.8 + 0.1) / 3 = 0.6, not given (0.8 + 0.9 + 0.05) / 3 = 0.583
+    assert np.argwhere(found.doubtful).tolist() == [[2, 0], [5, 0]]
+    np.testing.assert_allclose(found.confidence, [1, 1, 0.1, 1, 1, 0.05])
+    assert found.order[:2].tolist() == [5, 2]
+
+
+def test_planted_errors_in_sets_of_labels_come_first() -> None:
+    rng = RNG(0)
+    true = (rng.random((400, 5)) < [0.5, 0.3, 0.2, 0.1, 0.05]).astype(np.int64)
+    wrong = rng.choice(400, 20, replace=False)
+    given, column = true.copy(), rng.integers(0, 5, 20)
+    given[wrong, column] = 1 - given[wrong, column]
+    probability = 1 / (1 + np.exp(-(6.0 * true - 3 + rng.normal(0, 0.8, true.shape))))
+    found = set_doubts(probability, given)
+    assert np.isin(found.order[:20], wrong).mean() > 0.8
+    named = found.doubtful[wrong, column]
+    assert named.mean() > 0.8
+    assert found.doubtful.sum() < 2 * named.sum()
 
 
 def test_roc_area_against_scikit_learn_and_against_its_spread() -> None:
@@ -122,57 +143,3 @@ def test_table_answers_do_not_see_the_image_itself() -> None:
     labels = np.array([0, 0, 0, 1])
     answers = table_answers(np.arange(4), labels, np.array([0, 1, 0, 1]), classes=2)
     assert answers.tolist() == [0, 0, 0, 0]
-
-
-def patients(count: int, each: int, *, closeness: float) -> tuple[list[Sample], np.ndarray, np.ndarray]:
-    """Images named by patient, whose features lie around the patient's own centre."""
-    rng = RNG(0)
-    centres = rng.standard_normal((count, 16))
-    rows = np.repeat(centres, each, axis=0) * closeness + rng.standard_normal((count * each, 16))
-    labels = np.repeat(np.arange(count) % 2, each)
-    splits = ("train", "test")
-    samples = [
-        Sample(
-            name=f"d/{'ab'[label]}/p{number // each}_{number % each:03}.png",
-            source=NOTHING,
-            split=splits[number % 2],
-        )
-        for number, label in enumerate(labels)
-    ]
-    return samples, unit(rows), labels
-
-
-def test_groups_are_proposed_where_the_pictures_confirm_them() -> None:
-    samples, rows, labels = patients(12, 5, closeness=2.0)
-    found, groups = propose(samples, rows, labels, np.full(60, np.nan))
-    assert found is not None
-    assert (found.rule, found.groups, found.images, found.largest, found.torn) == ("prefix", 12, 60, 5, 12)
-    assert found.alike > 0.9
-    assert len(np.unique(groups)) == 12
-
-
-def test_names_alone_are_not_believed() -> None:
-    samples, rows, labels = patients(12, 5, closeness=0.0)
-    assert propose(samples, rows, labels, np.full(60, np.nan))[0] is None
-
-
-def test_a_prefix_that_repeats_the_class_is_no_group() -> None:
-    rng = RNG(0)
-    labels = np.repeat(np.arange(4), 20)
-    rows = unit(np.eye(4)[labels] * 5 + rng.standard_normal((80, 4)))
-    samples = [
-        Sample(name=f"x/{'abcd'[label]}{number}.png", source=NOTHING) for number, label in enumerate(labels)
-    ]
-    assert propose(samples, rows, labels, np.full(80, np.nan))[0] is None
-
-
-def test_groups_of_names_and_times() -> None:
-    samples = [
-        Sample(name=name, source=NOTHING) for name in ("a/x_1.png", "a/x_2.png", "b/y_1.png", "a/z.png")
-    ]
-    assert name_groups(samples, "prefix").tolist() == [0, 0, 1, 2]
-    times = time_groups(samples, np.array([100.0, 109.0, 101.0, 130.0]))
-    assert times[0] == times[1]
-    assert len({times[0], times[2], times[3]}) == 3
-    unknown = time_groups(samples, np.full(4, np.nan))
-    assert len(set(unknown.tolist())) == 4
