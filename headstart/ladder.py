@@ -23,7 +23,7 @@ from headstart.adaptation import Adapted, Ledger, adapt, same_parts, settle, set
 from headstart.features import View
 from headstart.heads.logistic import LinearHead
 from headstart.methods import METHODS
-from headstart.metrics import fit_temperature, told
+from headstart.metrics import fit_temperature, told, wilson
 from headstart.planning import Plan, Rung, confidence, not_worth
 from headstart.tasks import Mirrored, Network, Turned
 from headstart.training import Event, FitResult, Pace, TrainingData
@@ -139,8 +139,8 @@ def climb(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, ...]]:
 
 
 def _end(task: Climb, best: Climbed) -> Event:
-    reason = task.clock.over or "the end of the ladder"
-    return Event(event="ladder_end", rung=best.outcome.method, reason=reason)
+    why = task.clock.over or "the end of the ladder"
+    return Event(event="ladder_end", rung=best.outcome.method, reason=why)
 
 
 def _climb_rungs(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, list[Climbed]]]:
@@ -164,7 +164,7 @@ def _climb_rungs(task: Climb) -> Generator[Event | Kept, None, tuple[Climbed, li
                     raise
                 yield Event(event="note", rung=rung.method, reason=_given_up(error, best))
                 continue
-            yield rung_end(found.outcome)
+            yield rung_end(found.outcome, len(task.data.val))
         done.append(found)
         if found.outcome.kept:
             best = found
@@ -179,8 +179,8 @@ def _given_up(error: Exception, best: Climbed) -> str:
     return f"not climbed to its end: {why}\n{best.outcome.method} stays"
 
 
-def rung_end(outcome: Outcome) -> Event:
-    """The event that tells how a rung ended."""
+def rung_end(outcome: Outcome, images: int) -> Event:
+    """The event that tells how a rung ended, by so many validation images."""
     return Event(
         event="rung_end",
         rung=outcome.method,
@@ -188,6 +188,7 @@ def rung_end(outcome: Outcome) -> Event:
         kept=outcome.kept,
         reason=outcome.reason,
         metrics=outcome.metrics,
+        intervals={name: wilson(value * images, images) for name, value in outcome.metrics.items()},
     )
 
 
@@ -213,8 +214,8 @@ def stays_below(plan: Plan, rung: Rung, best: Climbed, data: TrainingData) -> st
         seconds=rung.expected.seconds,
         prefer=plan.prefer,
     )
-    name = best.outcome.method
-    return f"{name} has reached {reached:.1%} and {doubt}: the cheaper one stays" if doubt else ""
+    reason = f"{best.outcome.method} has reached {told(scores)} and {doubt}: the cheaper one stays"
+    return reason if doubt else ""
 
 
 def _scores(logits: NDArray[np.floating], data: TrainingData, *, train: bool = False) -> NDArray[np.float64]:
@@ -374,7 +375,7 @@ def _soup(
         return None
     if found is None:
         found = _cook(task, best, members, tries=tries)
-    yield rung_end(found.outcome)
+    yield rung_end(found.outcome, len(task.data.val))
     return _Souped(found, tuple(_members(found.outcome)), tried=len(members) - 1)
 
 
@@ -480,7 +481,8 @@ def _mirror(task: Climb, best: Climbed, *, tries: int) -> Generator[Event, None,
         return None
     metrics = {data.task.primary: float(_scores(logits, data).mean())}
     outcome = replace(best.outcome, temperature=result.temperature, facts=result.facts, metrics=metrics)
-    yield rung_end(replace(outcome, method=MIRROR, seconds=result.seconds, kept=True, reason=told))
+    ended = replace(outcome, method=MIRROR, seconds=result.seconds, kept=True, reason=told)
+    yield rung_end(ended, len(data.val))
     return Climbed(outcome, result.model, logits)
 
 

@@ -59,4 +59,4 @@ def _show(found: Compared) -> None:
             f"Seeds of {', '.join(spread.runs)}: mean {spread.mean:.1%} ({spread.low:.1%} to {spread.high:.1%}), "
             f"standard deviation {100 * spread.deviation:.1f} points"
         )
-    say(f"{found.disagreements} images are answered differently")
+    say(f"{found.disagreements} of these {found.n} images are answered differently")

@@ -12,6 +12,7 @@ from headstart.cli.flags import record_flags, with_flags
 from headstart.cli.output import Json, print_json, print_table, say
 from headstart.cli.start import many_imports
 from headstart.data.records import LoadOptions
+from headstart.metrics import told_share
 from headstart.metrics.claims import direction
 from headstart.ranking import Ranking, RankOptions
 
@@ -70,8 +71,8 @@ def _show(found: Ranking, source: str) -> None:
         [
             (
                 row.weights,
-                f"{row.scores.probe:.1%}",
-                "" if row.scores.knn is None else f"{row.scores.knn:.1%}",
+                told_share(row.scores.probe, found.images),
+                "" if row.scores.knn is None else told_share(row.scores.knn, found.images),
                 *(_number(value) for value in (row.scores.log_me, row.scores.leep, row.scores.h_score)),
             )
             for row in found.rows
@@ -97,7 +98,7 @@ def _show_pilots(found: Ranking) -> None:
     rows = [
         (
             each.weights,
-            f"{each.accuracy:.1%} +- {each.error:.1%}{' tie' if each.tied else ''}",
+            f"{told_share(each.accuracy, each.images)}{' tie' if each.tied else ''}",
             each.steps,
             f"{each.seconds:.0f} s",
         )

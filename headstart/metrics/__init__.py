@@ -1,7 +1,16 @@
 """Metrics as pure functions on arrays, and their intervals."""
 
 from headstart.metrics.calibration import calibration_error, debiased_error, fit_temperature, reliability
-from headstart.metrics.intervals import bootstrap, draw, mcnemar, mean_interval, told, wilson
+from headstart.metrics.intervals import (
+    bootstrap,
+    draw,
+    mcnemar,
+    mean_interval,
+    told,
+    told_mean,
+    told_share,
+    wilson,
+)
 from headstart.metrics.records import ClassScores, Comparison, Metric, ReliabilityBin, RiskPoint
 
 __all__ = [
@@ -19,5 +28,7 @@ __all__ = [
     "mean_interval",
     "reliability",
     "told",
+    "told_mean",
+    "told_share",
     "wilson",
 ]

@@ -50,8 +50,28 @@ def told(values: Floats) -> str:
     >>> told(np.array([1.0, 1.0, 1.0, 0.0]))
     '75.0% (30.1% to 95.4%)'
     """
-    low, high = wilson(float(np.sum(values)), len(values))
-    return f"{np.mean(values):.1%} ({low:.1%} to {high:.1%})"
+    return told_share(float(np.mean(values)), len(values))
+
+
+def told_share(share: float, n: int) -> str:
+    """The mean of n per-image scores in [0, 1] with its interval, in words, where only the mean is known.
+
+    >>> told_share(0.75, 4)
+    '75.0% (30.1% to 95.4%)'
+    """
+    low, high = wilson(share * n, n)
+    return f"{share:.1%} ({low:.1%} to {high:.1%})"
+
+
+def told_mean(values: Floats) -> str:
+    """The mean of per-image losses with its interval, in words: the mean's standard error times 1.96, not below 0.
+
+    >>> told_mean(np.array([0.1, 0.3, 0.2, 0.2]))
+    '0.200 (0.120 to 0.280)'
+    """
+    mean, n = float(np.mean(values)), len(values)
+    reach = Z95 * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    return f"{mean:.3f} ({max(0.0, mean - reach):.3f} to {mean + reach:.3f})"
 
 
 def wilson_many(successes: Counts, n: Counts) -> tuple[Floats, Floats]:

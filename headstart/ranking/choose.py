@@ -15,6 +15,7 @@ from headstart._core.log import say
 from headstart.compute import Stopped
 from headstart.data.annotations import DENSE
 from headstart.data.records import Dataset
+from headstart.metrics import told_share
 from headstart.metrics.claims import alone_at_the_top
 from headstart.ranking.candidates import Field, arch_for, candidates
 from headstart.ranking.judge import Verdict, judge
@@ -185,7 +186,7 @@ def _leaders(measured: Sequence[_Measured]) -> list[list[str]]:
 
 
 def _why(one: _Measured, trust: float, leads: Sequence[str], n: int) -> str:
-    row, parts = one.row, [f"probe {one.scores.probe:.1%} on {n} images"]
+    row, parts = one.row, [f"probe {told_share(one.scores.probe, n)} on {n} images"]
     if row.objective == "masked image":
         shown = f" ({row.top1:.1%} to {row.tuned:.1%} on ImageNet)" if row.top1 and row.tuned else ""
         parts.append(

@@ -14,6 +14,7 @@ from headstart.reporting.wording import (
     amount,
     duration,
     humane,
+    interval,
     is_number,
     method_meaning,
     method_words,
@@ -91,20 +92,22 @@ def rungs(run: RunFolder) -> list[dict[str, Any]]:
                 "params": {str(key): text(value) for key, value in (plan.get("params") or {}).items()},
                 "reason": sentence((end or {}).get("reason") or skipped.get(method)),
                 "seconds": duration(end.get("seconds")) if end else "",
-                "metrics": _in_brief((end or {}).get("metrics") or {}),
+                "metrics": _in_brief(end or {}),
                 "final": method == run.evaluation.get("method"),
             }
         )
     return rows
 
 
-def _in_brief(metrics: dict[str, Any]) -> str:
-    """Validation metrics in one line; a metric is a number or a record with its value."""
-    parts = []
-    for key, found in metrics.items():
+def _in_brief(event: dict[str, Any]) -> str:
+    """The validation metrics of an event in one line, each with its interval where the event has one."""
+    parts, spans = [], event.get("intervals") or {}
+    for key, found in (event.get("metrics") or {}).items():
         words = metric_words(key)
         value = found.get("value") if isinstance(found, dict) else found
-        parts.append(f"{words.label.lower()} {amount(value, words)}")
+        low, high = spans.get(key) or (None, None)
+        span = f" ({interval(low, high, words)})" if is_number(low) and is_number(high) else ""
+        parts.append(f"{words.label.lower()} {amount(value, words)}{span}")
     return ", ".join(parts)
 
 
@@ -204,7 +207,7 @@ def _solved(run: RunFolder, rung: Any) -> dict[str, Any]:
         "method": method_words(rung),
         "solved": True,
         "how": sentence(last.get("reason")),
-        "metrics": _in_brief(last.get("metrics") or {}),
+        "metrics": _in_brief(last),
     }
 
 
@@ -219,6 +222,7 @@ def _trained(run: RunFolder, rung: Any) -> dict[str, Any]:
     scores = charts.Line(
         name=f"validation {words.label.lower()}",
         points=_curve(run, rung, "validation", metric),
+        band=_band(run, rung, metric),
         dots=True,
     )
     drawn = charts.line_chart([scores], x="epoch", y=scores.name, percent=words.share)
@@ -253,6 +257,18 @@ def _curve(run: RunFolder, rung: Any, kind: str, key: str) -> charts.Points:
         if is_number(epoch) and is_number(value):
             points[float(epoch)] = float(value)
     return tuple(sorted(points.items()))
+
+
+def _band(run: RunFolder, rung: Any, key: str) -> tuple[tuple[float, float], ...]:
+    """The interval at each point of that metric's curve; empty where one has none."""
+    spans: dict[float, Any] = {}
+    for event in run.history:
+        if event.get("rung") == rung and event.get("event") == "validation" and is_number(event.get("epoch")):
+            spans[float(event["epoch"])] = (event.get("intervals") or {}).get(key)
+    known = [spans[epoch] for epoch, _ in _curve(run, rung, "validation", key)]
+    if not all(isinstance(span, list) and len(span) == 2 and all(map(is_number, span)) for span in known):
+        return ()
+    return tuple((float(low), float(high)) for low, high in known)
 
 
 def _thinned(points: charts.Points) -> charts.Points:

@@ -19,6 +19,7 @@ from headstart.adaptation import adapt
 from headstart.data.records import Dataset, DatasetFacts, Sample
 from headstart.features import FeatureStore
 from headstart.methods import METHODS, Decline
+from headstart.metrics import told_share
 from headstart.planning import Rung
 from headstart.ranking import Pilot, Ranked, Ranking, RankOptions
 from headstart.ranking.candidates import arch_for
@@ -117,7 +118,7 @@ def settle(found: Ranking, pilots: Sequence[Pilot], *, prefer: str) -> tuple[str
         chosen = min(alive, key=lambda row: row.latency)
     if prefer == "size":
         chosen = min(alive, key=lambda row: row.parameters)
-    figures = ", ".join(f"{each.weights} {each.accuracy:.1%}" for each in pilots)
+    figures = ", ".join(f"{each.weights} {told_share(each.accuracy, each.images)}" for each in pilots)
     judged = f"fine-tunings, judged on {pilots[0].images} training images held out ({figures}),"
     before = next((each for each in pilots if each.weights == found.chosen), None)
     if chosen.weights == found.chosen:

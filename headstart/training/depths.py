@@ -19,6 +19,7 @@ from headstart.compute.taps import Reading, read_depths
 from headstart.heads.logistic import LinearHead
 from headstart.heads.probe import Problem, group_numbers, walk
 from headstart.methods.depth_probe import read_wish
+from headstart.metrics import told_mean, told_share
 from headstart.metrics.losses import row_losses
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.records import Pace, TrainingData
@@ -139,7 +140,8 @@ class Chosen:
         parts = " and ".join(f"{name} ({_pooled(tap)})" for name, tap in _pairs(self.chosen))
         return (
             f"the head reads {parts}: of {len(self.tried)} choices cross-validated on the training images the one with "
-            f"the lowest log-loss, {self.chosen.loss:.3f}; {self.chosen.accuracy:.1%} right"
+            f"the lowest log-loss, {told_mean(self.chosen.losses)}; "
+            f"{told_share(self.chosen.accuracy, len(self.chosen.losses))} right"
         )
 
     @property

@@ -21,6 +21,7 @@ from headstart._core.seed import derive
 from headstart.adaptation import Adapted
 from headstart.compute import native_bfloat16
 from headstart.data.records import Sample
+from headstart.metrics import told_mean
 from headstart.pixels import Batch
 from headstart.tasks import Network
 from headstart.training import checkpoint, prefix
@@ -32,6 +33,7 @@ from headstart.training.class_weights import weights_of
 from headstart.training.engine import Engine, Loss, Part, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
+from headstart.training.judged import judged
 from headstart.training.mixing import Mix, mix_of
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.schedule import epoch_groups, looks, make_optimizer, rate
@@ -349,6 +351,7 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     else:
         progress.stale = (progress.step - progress.best_step) // loop.per_epoch
     trained = float(np.mean(progress.losses)) if progress.losses else None
+    told = judged(loop.data, logits, targets)
     progress.losses.clear()
     return Event(
         event="validation",
@@ -357,10 +360,8 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
         step=progress.step,
         loss=trained,
         lr=loop.optimizer.param_groups[-1]["lr"],
-        metrics={
-            loop.data.task.primary: float(loop.data.task.correctness(logits, targets).mean()),
-            loop.data.task.judged_by: loss,
-        },
+        metrics=told.metrics | {loop.data.task.judged_by: loss},
+        intervals=told.intervals,
         seconds=progress.seconds,
         reason="of the averaged weights" if state is averaged else "",
     )
@@ -379,8 +380,8 @@ def _blended(loop: Loop, progress: checkpoint.Progress) -> Generator[Event, None
     progress.best = between(progress.start, progress.best, chosen)
     means = {share: float(each.mean()) for share, each in losses.items()}
     reason = (
-        f"weights {chosen:.0%} of the way from the start to the best epoch: validation log-loss {means[chosen]:.3f} "
-        f"after calibration, {means[1.0]:.3f} at the end of the way"
+        f"weights {chosen:.0%} of the way from the start to the best epoch: validation log-loss "
+        f"{told_mean(losses[chosen])} after calibration, {told_mean(losses[1.0])} at the end of the way"
     )
     yield Event(event="note", rung=loop.adapted.method.name, step=progress.step, reason=reason)
     return {"blend": chosen, "blend_losses": {f"{share:g}": mean for share, mean in means.items()}}

@@ -67,6 +67,7 @@ class Event:
         loss: mean training loss since the event before.
         lr: learning rate of the head.
         metrics: on the validation images.
+        intervals: metric -> its 95 % interval (low, high); of boxes and masks only what is a mean over images has one here.
         seconds: since the rung began.
         kept: at `rung_end`: whether this rung's model is the best so far.
         reason: in words.
@@ -79,6 +80,7 @@ class Event:
     loss: float | None = None
     lr: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     seconds: float = 0.0
     kept: bool | None = None
     reason: str = ""

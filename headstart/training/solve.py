@@ -16,10 +16,10 @@ from headstart.heads.logistic import LinearHead
 from headstart.heads.probe import STRENGTHS, Path, Problem, group_numbers, walk
 from headstart.methods.depth_probe import DepthProbeParams
 from headstart.metrics import fit_temperature
-from headstart.metrics.losses import row_losses
 from headstart.tasks import Network
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.depths import Scaling, choose_depths
+from headstart.training.judged import judged
 from headstart.training.records import Event, FitResult, Pace, TrainingData
 from headstart.training.rows import rows_of
 
@@ -87,14 +87,14 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     }
     copies = min(paths, key=lambda count: min(paths[count].losses))
     path = paths[copies]
-    head = judged = path.heads[path.chosen]
+    head = honest = path.heads[path.chosen]
     val_logits = head(val_features)
-    score = float(data.task.correctness(val_logits, val_targets).mean())
-    loss = float(row_losses(val_logits, val_targets).mean())
+    told = judged(data, val_logits, val_targets)
     yield Event(
         event="validation",
         rung=name,
-        metrics={data.task.primary: score, "log_loss": loss},
+        metrics=told.metrics,
+        intervals=told.intervals,
         seconds=time.monotonic() - started,
         reason=f"strength C = {path.best:g} with {copies} of {params.views} views of each image has the lowest "
         "cross-validated log-loss",
@@ -107,7 +107,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         head = again.heads[0]
     else:
         temperature = fit_temperature(val_logits, val_targets)
-    head, judged = (each if scaling is None else scaling.folded(each) for each in (head, judged))
+    head, honest = (each if scaling is None else scaling.folded(each) for each in (head, honest))
     set_head(model, head)
     return FitResult(
         method=name,
@@ -120,7 +120,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         | ({} if read is None else read.facts)
         | {"runtime": _runtime(data)},
         crossed=path.logits[path.chosen],
-        head=judged if data.refit else None,
+        head=honest if data.refit else None,
     )
 
 
