@@ -7,13 +7,41 @@ from headstart._core.check import one_of
 from headstart._core.errors import BadOption
 from headstart._core.records import from_plain
 from headstart._core.table import Table
-from headstart.tasks import classify, detect, fcos, linear, multilabel, segment, summed
+from headstart.tasks import (
+    classify,
+    deeplab,
+    detect,
+    faster_rcnn,
+    fcos,
+    fpn,
+    linear,
+    multilabel,
+    retinanet,
+    segment,
+    summed,
+    unet,
+)
 from headstart.tasks.heads import Head, HeadSpec, check_package
 from headstart.tasks.model import Classifier, Mirrored, Network, Turned, unmirrored
 from headstart.tasks.records import Places, Task
 from headstart.tasks.watched import Watched
 
-HEADS: Table[Head] = Table("--head", {head.name: head for head in (linear.HEAD, fcos.HEAD, summed.HEAD)})
+HEADS: Table[Head] = Table(
+    "--head",
+    {
+        head.name: head
+        for head in (
+            linear.HEAD,
+            fcos.HEAD,
+            retinanet.HEAD,
+            faster_rcnn.HEAD,
+            summed.HEAD,
+            unet.HEAD,
+            fpn.HEAD,
+            deeplab.HEAD,
+        )
+    },
+)
 
 _MADE: dict[str, Callable[[Head, Any], Task]] = {
     "classify": classify.made,
