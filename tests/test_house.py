@@ -29,7 +29,7 @@ ROWS = [
     {"ladder", "export", "distillation"},
     {"reporting", "serving"},
     {"runs"},
-    {"learner"},
+    {"learner", "studies"},
     {"cli"},
 ]
 """Lowest first; docs/design.md draws them. A module imports from lower rows and from its own package."""

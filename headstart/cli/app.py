@@ -29,6 +29,10 @@ COMMANDS: Table[Command] = Table(
         ),
         "plan": Command("headstart.cli.plan:plan", "Print what fit would do, and why."),
         "rank": Command("headstart.cli.rank:rank", "Which pretrained weights suit your images, and why."),
+        "study": Command(
+            "headstart.cli.study:study",
+            "What pretraining brings on your images: pretrained against random weights.",
+        ),
         "predict": Command("headstart.cli.predict:predict", "Classify images with a fitted model."),
         "evaluate": Command("headstart.cli.evaluate:evaluate", "Measure a fitted model on labelled images."),
         "compare": Command(

@@ -25,7 +25,7 @@ class Line:
     """One curve.
 
     Attributes:
-        name: for the legend.
+        name: for the legend; empty for a line that belongs to one before it.
         points: (x, y), in the order of x.
         tone: a colour of the page: `accent`, `warm` or `muted`.
         dots: mark each point (few points, each a measurement) instead of drawing the line alone.
@@ -94,8 +94,9 @@ def line_chart(lines: Sequence[Line], *, x: str, y: str, percent: bool = False) 
         body.append(_band(frame, line) + _polyline(frame, line.points, line.tone))
         if line.dots or len(line.points) == 1:
             body.extend(_dot(frame.x(px), frame.y(py), line.tone) for px, py in line.points)
-    label = f"{y} against {x}: " + ", ".join(line.name for line in drawn)
-    return _svg(Markup("").join(body), label=label, legend=[(line.name, line.tone) for line in drawn])
+    named = [(line.name, line.tone) for line in drawn if line.name]
+    label = f"{y} against {x}: " + ", ".join(name for name, _ in named)
+    return _svg(Markup("").join(body), label=label, legend=named)
 
 
 def reliability_chart(before: Sequence[Mark], after: Sequence[Mark]) -> Markup:

@@ -418,6 +418,21 @@ CASES = (
         ("notes.txt is a file", "--out"),
         _file("notes.txt"),
     ),
+    Case("unknown study", "study scrach fruit", 2, ("'scrach'", "Did you mean 'scratch'?")),
+    Case(
+        "a study of more than all images",
+        "study scratch fruit --fractions 0.5,2",
+        2,
+        ("--fractions holds 2", "at most 1"),
+        fruit,
+    ),
+    Case(
+        "a study of too few images",
+        "study scratch fruit --weights random:test_resnet",
+        1,
+        ("0.5 of 10 training images is 5", "too few to train on", "Add images"),
+        fruit,
+    ),
     Case(
         "report of a folder that is no run", "report fruit", 1, ("not a run folder", "headstart fit"), fruit
     ),
