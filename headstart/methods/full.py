@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the table of methods is read to make flags and help, withou
 BATCHNORM = ("frozen", "tuned", "re-estimated")
 OPTIMIZERS = ("adamw", "sgd")
 HEAD_STARTS = ("probe", "random")
+COMPILED = ("auto", "yes", "no")
 
 _SGD_FACTOR = 50.0  # SGD with momentum 0.9 wants rates this much above AdamW's
 
@@ -62,6 +63,7 @@ class FullParams:
             Beta(cutmix, cutmix); 0: none is. With mixup too, each step does one or the other.
         ema: decay of a running average of the weights, such as 0.99; of the network and its average the one that the
             validation images prefer is kept; 0: no average.
+        compiled: `auto` (compile the network on a GPU where the run is long enough to pay for it), `yes` or `no`.
     """
 
     epochs: int = 15
@@ -83,6 +85,7 @@ class FullParams:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float = 0.0
+    compiled: str = "auto"
 
 
 def check(params: FullParams) -> None:
@@ -93,6 +96,7 @@ def check(params: FullParams) -> None:
     one_of("--batchnorm", params.batchnorm, BATCHNORM)
     one_of("--optimizer", params.optimizer, OPTIMIZERS)
     one_of("--head-start", params.head_start, HEAD_STARTS)
+    one_of("--compiled", params.compiled, COMPILED)
     in_range("--epochs", params.epochs, low=1, high=10_000)
     in_range("--batch-size", params.batch_size, low=2, high=65_536)
     in_range("--learning-rate", params.learning_rate, low=1e-9, high=10)

@@ -30,6 +30,7 @@ from headstart.training.averaging import Average
 from headstart.training.begin import reestimate_norms, start_head
 from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
 from headstart.training.class_weights import weights_of
+from headstart.training.compiling import Compiled, pays
 from headstart.training.engine import Engine, Loss, Part, default_micro
 from headstart.training.feed import Feed, Pixels
 from headstart.training.folding import twin_of
@@ -294,7 +295,16 @@ def _engine(
         boundary = prefix.Boundary(name=applied.boundary, frozen=names, views=views, folder=pace.folder)
         cut = prefix.split(engine, pixels, boundary, pace.clock)
     micro = progress.micro or default_micro(device, params.batch_size, moving=moving, stored=cut is not None)
-    return (replace(cut[0], micro=micro), cut[1]) if cut else (replace(engine, micro=micro), pixels)
+    engine, feed = cut or (engine, pixels)
+
+    def operations() -> float:
+        count: int = len(data.train) * params.epochs
+        return float(count * compute.flops(adapted.model, data.preprocess))
+
+    call = None
+    if pays(params.compiled, device, operations=operations):
+        call = Compiled(engine.network, engine.notes)
+    return replace(engine, micro=micro, call=call), feed
 
 
 def _tell(loop: Loop, progress: checkpoint.Progress) -> Iterator[Event]:
