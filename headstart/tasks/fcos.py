@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headstart.data.preprocess import Preprocess
 from headstart.tasks.boxes import IGNORE, NOTHING
 from headstart.tasks.heads import Head, Plain
-from headstart.tasks.pyramid import MapNetwork, Pyramid, spread
+from headstart.tasks.pyramid import GROUPS, MapNetwork, Pyramid, spread
 from headstart.weights import Backbone
 
 STRIDES = (8, 16, 32)
@@ -28,6 +28,9 @@ LEVELS = (8, 16, 32, 64)
 WIDTH, CONVOLUTIONS = 96, 2
 """Of the pyramid and the heads: 256 and 4, as published, would cost ten times as much as a small backbone itself."""
 
+_FIRST = (
+    3.0  # strides to each side before training: behind a ReLU, from 0 half of the places would learn nothing
+)
 _RADIUS = 1.5  # strides around an object's centre in which places answer for it (FCOS's centre sampling)
 _FAR = 8.0  # a level answers for objects whose farthest side is 4 to 8 strides away, as published
 
@@ -42,12 +45,18 @@ class Detector(MapNetwork):
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__(backbone, STRIDES)
         # Imported here: the other tasks need none of torchvision's detection.
-        from torchvision.models.detection.fcos import FCOSHead
+        from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 
         extra = len(LEVELS) - len(STRIDES)
         self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH, extra=extra)
         spread(self.pyramid)
+        norm = partial(nn.GroupNorm, GROUPS)
         self.head = FCOSHead(WIDTH, num_anchors=1, num_classes=classes, num_convs=CONVOLUTIONS)
+        self.head.classification_head = FCOSClassificationHead(
+            WIDTH, 1, classes, num_convs=CONVOLUTIONS, norm_layer=norm
+        )
+        self.head.regression_head = FCOSRegressionHead(WIDTH, 1, num_convs=CONVOLUTIONS, norm_layer=norm)
+        nn.init.constant_(self.head.regression_head.bbox_reg.bias, _FIRST)
 
     def forward(self, images: Tensor) -> Tensor:
         """Answers (N, places, classes + 5) for normalised images (N, 3, H, W)."""
