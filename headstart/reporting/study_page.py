@@ -242,7 +242,7 @@ def _alike(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     shortened = settings["epochs"] < settings["wished"]
     budget = f" instead of {settings['wished']}, which the budget does not allow" if shortened else ""
     rows = [
-        ("Network", text(settings["weights"])),
+        ("Network", f"{settings['weights']} with the head {settings['head']}"),
         ("1x", f"{plural(settings['epochs'], 'epoch')} of the arm's own images{budget}"),
         ("Batch", plural(settings["batch_size"], "image")),
         ("Input", f"{width} x {height} pixels"),

@@ -25,7 +25,7 @@ from headstart.planning import Rung
 from headstart.runs.folder import History
 from headstart.studies.grid import part_of
 from headstart.studies.records import Arm, Job, Point, Settings, Speed, Study, Trained
-from headstart.tasks import TASKS, Task
+from headstart.tasks import Task
 from headstart.training import Event, FitResult, Pace, TrainingData
 from headstart.weights import Backbone
 
@@ -43,6 +43,7 @@ class Ground:
 
     Attributes:
         backbone: with the contract for the study's frame.
+        task: with the head that all networks get.
         folder: of the study.
         every: seconds between two checkpoints.
     """
@@ -51,13 +52,9 @@ class Ground:
     dataset: Dataset
     facts: DatasetFacts
     backbone: Backbone
+    task: Task
     folder: Path
-    every: float
-
-    @property
-    def task(self) -> Task:
-        """The row of `TASKS`."""
-        return TASKS[self.dataset.task]
+    every: float = 20.0
 
     def arm(self, name: str) -> Arm:
         """The study's arm of that name."""

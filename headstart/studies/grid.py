@@ -164,12 +164,14 @@ class Work:
         val: validation images.
         test: test images.
         speed: as timed.
+        looks: how often a training looks at the validation images at most; None: after each epoch.
     """
 
     images: dict[float, int]
     val: int
     test: int
     speed: Speed
+    looks: int | None = None
 
     def seconds(self, slot: Slot, epochs: int) -> float:
         """What a training is expected to take, its part of the exam included.
@@ -180,7 +182,8 @@ class Work:
         """
         passes = epochs * slot.schedule
         step = self.images[slot.fraction] * self.speed.train[slot.arm]
-        return passes * step + self.speed.forward * ((passes + 1) * self.val + self.test) + _OVERHEAD
+        looks = passes if self.looks is None else min(passes, self.looks)
+        return passes * step + self.speed.forward * ((looks + 1) * self.val + self.test) + _OVERHEAD
 
 
 def total(found: Iterable[Slot], work: Work, epochs: int) -> float:

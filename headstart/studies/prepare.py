@@ -19,13 +19,14 @@ from headstart.runs.folder import REQUEST, RUNS
 from headstart.studies.arm import Ground, measure_speed, params_of, shared_of
 from headstart.studies.grid import Work, fitting, part_of, slots
 from headstart.studies.records import Grid, Settings, Speed, StudyOptions
-from headstart.tasks import TASKS
+from headstart.tasks import TASKS, Task, head_of, task_of
 from headstart.tasks.pyramid import fitting as letterbox
 from headstart.weights import Backbone
 
 SETTINGS = "settings.json"
 
 _WHOLE_BATCH, _DENSE_BATCH, _MANY = 32, 16, 128
+_LOOKS = 13  # about as often training looks at the validation images where answers have places
 _SHOWN = ("weight_decay", "warmup", "label_smoothing", "optimizer", "head_start")
 _OWN = ("batchnorm", "layer_decay", "head_factor")
 
@@ -75,6 +76,17 @@ def framed(backbone: Backbone, facts: DatasetFacts, size: int) -> Backbone:
             hint=f"Its own size is {backbone.info.preprocess.height}; leave --input-size away.",
         )
     return at_size(backbone, size or None)
+
+
+def task_for(facts: DatasetFacts, backbone: Backbone, head: str) -> Task:
+    """The task with the head that all networks get, fitted to the data where it has something to fit.
+
+    Raises:
+        BadOption: for a head that is not one of the task.
+    """
+    row, contract = head_of(facts.task, head), backbone.info.preprocess
+    settings, _ = row.fit(facts, (contract.width, contract.height))
+    return task_of(facts.task, row.spec(settings))
 
 
 def settle_settings(ground: Ground, options: StudyOptions, grid: Grid, budget: float | None) -> Settings:
@@ -137,6 +149,8 @@ def _wished(ground: Ground, options: StudyOptions, grid: Grid) -> Settings:
         batch_size=first.batch_size,
         augment=first.augment,
         flip=first.flip,
+        head=ground.task.head.name,
+        head_settings=records.to_plain(ground.task.head)["settings"],  # as it is read back
         frame=(backbone.info.preprocess.width, backbone.info.preprocess.height),
         usual={},
         shared={},
@@ -167,4 +181,5 @@ def work_of(ground: Ground, settings: Settings, grid: Grid) -> Work:
         val=len(ground.dataset.val),
         test=len(ground.dataset.test),
         speed=settings.speed,
+        looks=_LOOKS if settings.task in DENSE else None,
     )

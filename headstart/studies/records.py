@@ -26,6 +26,7 @@ class StudyOptions:
         seeds: of training and of the draw of a fraction, with commas between; a cell is the mean over them.
         weights: a name from `headstart weights list`.
         arch: architecture of the network, for weights that do not say (`file:`, some `hf:`).
+        head: what stands on the network, for boxes and masks: a name from docs/places.md; empty: the task's usual one.
         budget: time for the whole study: `30s`, `30m`, `2h`, `none`. The schedules are made to fit it.
         batch_size: images a step, the same for all arms; 0: 32, for boxes and masks 16.
         augment: `none`, `light`, `medium` or `strong`, the same for all arms; empty: what the pretrained method would take.
@@ -43,6 +44,7 @@ class StudyOptions:
     seeds: str = "0"
     weights: str = "bundled:efficientnet_lite0"
     arch: str = ""
+    head: str = ""
     budget: str = "30m"
     batch_size: int = 0
     augment: str = ""
@@ -135,6 +137,8 @@ class Settings:
         epochs: of the 1x schedule, after the budget has shortened it.
         wished: before.
         data: digest of images, labels and splits.
+        head: that stands on the network.
+        head_settings: what was fitted to the data for it.
         frame: (width, height) of the network's input.
         usual: each arm's usual learning rate, which the rates are multiples of.
         shared: other parameters that all arms have alike, in words.
@@ -152,6 +156,8 @@ class Settings:
     batch_size: int
     augment: str
     flip: bool
+    head: str
+    head_settings: dict[str, Any]
     frame: tuple[int, int]
     usual: dict[str, float]
     shared: dict[str, str]

@@ -19,7 +19,15 @@ from headstart.studies import STUDIES
 from headstart.studies.arm import Ground
 from headstart.studies.grid import check_parts, read_grid
 from headstart.studies.judge import Judge, judged
-from headstart.studies.prepare import SETTINGS, check_options, folder_of, framed, settle_settings, work_of
+from headstart.studies.prepare import (
+    SETTINGS,
+    check_options,
+    folder_of,
+    framed,
+    settle_settings,
+    task_for,
+    work_of,
+)
 from headstart.studies.progress import Running
 from headstart.studies.records import Cell, Reach, Result, StudyOptions
 
@@ -56,7 +64,8 @@ def run(name: str, source: str | Path, options: StudyOptions, reading: LoadOptio
     dataset, facts = read(str(place.absolute()) if place.exists() else str(source), reading)
     check_parts(grid, dataset.train, dataset.classes, whole=dataset.task not in DENSE)
     backbone = framed(weights.load(options.weights, arch=options.arch), facts, options.input_size)
-    ground = Ground(study, dataset, facts, backbone, folder, options.checkpoint_every)
+    task = task_for(facts, backbone, options.head)
+    ground = Ground(study, dataset, facts, backbone, task, folder, options.checkpoint_every)
     settings = settle_settings(ground, options, grid, budget)
     files.writable_folder(folder)
     with locked(folder), stopping() as stopper:

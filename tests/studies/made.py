@@ -144,6 +144,8 @@ def result() -> Result:
             batch_size=16,
             augment="medium",
             flip=True,
+            head="summed",
+            head_settings={},
             frame=(256, 192),
             usual={"pretrained": 5e-4, "scratch": 5e-4},
             shared={"weight_decay": "0.02"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,8 @@ def test_expected_seconds_by_hand() -> None:
     slot = Slot("scratch", 0.5, 2, None, 0)
     # 2 x 3 epochs of 50 images at 0.2 s, seven passes over 10 validation images and one over 20 test images at 0.05 s, 2 s
     assert work().seconds(slot, 3) == pytest.approx(6 * 50 * 0.2 + 0.05 * (7 * 10 + 20) + 2)
+    few = replace(work(), looks=4)  # at the validation images, and once more at the end
+    assert few.seconds(slot, 3) == pytest.approx(6 * 50 * 0.2 + 0.05 * (5 * 10 + 20) + 2)
 
 
 def test_the_budget_shortens_all_schedules_alike_or_refuses() -> None:
