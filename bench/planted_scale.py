@@ -20,6 +20,7 @@ from headstart._core.seed import generator
 from headstart.auditing.duplicates import near_duplicates
 from headstart.auditing.looks import look_at
 from headstart.data.records import LoadOptions
+from headstart.runs.audit import crossed
 
 
 def search(root: Path, work: Path, images: int) -> Answer:
@@ -138,8 +139,17 @@ def audited(folder: Path) -> Answer:
     told["peak_mb_before_the_audit"] = peak_mb()
     look_at(samples)
     now = stage("looks", now)
+    probability = crossed(features, samples, dataset, seed=0)
+    now = stage("labels", now)
     found = auditing.audit(
-        auditing.Material(samples=samples, classes=dataset.classes, task=dataset.task, features=features)
+        auditing.Material(
+            samples=samples,
+            classes=dataset.classes,
+            task=dataset.task,
+            duplicates=dataset.duplicates,
+            features=features,
+            probability=probability,
+        )
     )
     stage("audit", now)
     return told | {

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart._core.seed import generator
 from headstart.auditing.confounds import Confound, confounds, traits
 from headstart.auditing.duplicates import Near, clusters, hashes, near_duplicates
 from headstart.auditing.groups import propose
 from headstart.auditing.labels import doubts, set_doubts
 from headstart.auditing.looks import Looks, look_at
-from headstart.auditing.neighbours import unit
 from headstart.auditing.records import Audit, LabelShift, Leak, NearPair, Series, Suspect
-from headstart.auditing.shift import Shift, shift
+from headstart.auditing.shift import MOST, Shift, shift
 from headstart.data.records import Duplicate, Sample
 from headstart.data.relabel import JOINED, NONE
 
@@ -66,15 +66,16 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
     skipped: list[str] = []
     firsts, members = _distinct(material.samples)
     features = material.features
-    near = near_duplicates(looks.thumbs[firsts], None if features is None else features[firsts])
+    every = len(firsts) == len(looks.thumbs)  # then no copy of all features is made
+    near = near_duplicates(looks.thumbs[firsts], features if features is None or every else features[firsts])
     if near.same > _STRICT:
         skipped.append(
             f"The pictures are alike all over: only pairs that agree to {near.same:.2%} count as near duplicates."
         )
     joined = list(_expanded(near, members))
     pairs = tuple(_pair(material, *each) for each in sorted(joined, key=lambda each: -each[2]))
-    every = np.array([each[:2] for each in joined] + list(_copies(members)), np.int64).reshape(-1, 2)
-    cluster = clusters(every, len(material.samples))
+    same = np.array([each[:2] for each in joined] + list(_copies(members)), np.int64).reshape(-1, 2)
+    cluster = clusters(same, len(material.samples))
     suspects, checked = _suspects(material, skipped)
     return Audit(
         images=dict(Counter(sample.split for sample in material.samples)),
@@ -83,7 +84,12 @@ def audit(material: Material, *, seed: int = 0) -> Audit:
         removed=sum(each.action.count("removed ") for each in material.duplicates),
         conflicts=(*_contradicting(material), *(pair for pair in pairs if pair.labels[0] != pair.labels[1])),
         series=_series(material, cluster),
-        groups=propose(material.samples, _rows(looks, features), _single(material), looks),
+        groups=propose(
+            material.samples,
+            hashes(looks.thumbs)[0] if features is None else features,
+            _single(material),
+            looks,
+        ),
         confounds=_confounds(material, looks, skipped),
         shift=_shift(material, cluster, skipped, seed=seed),
         label_shift=_label_shift(material),
@@ -191,10 +197,6 @@ def _single(material: Material) -> Labels:
     return np.array([sample.labels[0] for sample in material.samples], np.int64)
 
 
-def _rows(looks: Looks, features: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    return hashes(looks.thumbs)[0] if features is None else unit(features)
-
-
 def _confounds(material: Material, looks: Looks, skipped: list[str]) -> tuple[Confound, ...]:
     if material.task != "classify":
         skipped.append("Confounds were not looked for: images have several labels.")
@@ -208,7 +210,7 @@ def _shift(material: Material, cluster: Labels, skipped: list[str], *, seed: int
         skipped.append("Shift between training and test was not measured: no frozen features here.")
         return None
     splits = np.array([sample.split for sample in material.samples])
-    train, test = (np.flatnonzero(splits == name) for name in ("train", "test"))
+    train, test = (_some(np.flatnonzero(splits == name), seed) for name in ("train", "test"))
     found = shift(
         material.features[train],
         material.features[test],
@@ -218,6 +220,11 @@ def _shift(material: Material, cluster: Labels, skipped: list[str], *, seed: int
     if found is None:
         skipped.append("Shift between training and test was not measured: too few images.")
     return found
+
+
+def _some(places: Labels, seed: int) -> Labels:
+    """As many of the places as the probe uses, so that features of the others are not copied."""
+    return np.sort(generator(seed, "shift", len(places)).permutation(places)[:MOST])
 
 
 def _label_shift(material: Material) -> LabelShift | None:

@@ -86,7 +86,7 @@ def propose(
 
     Args:
         samples: N images.
-        rows: (N, d) of length 1: features, or hashes where there are none.
+        rows: (N, d): features, or hashes where there are none.
         labels: (N,) class indices, or all the same where an image has several.
         looks: what the files tell of camera, time and place.
     """
@@ -185,7 +185,8 @@ def _judged(
     same, other = _pairs(groups, labels)
     if min(len(same), len(other)) < _LEAST_PAIRS:
         return None
-    closeness = [np.einsum("ij,ij->i", rows[pairs[:, 0]], rows[pairs[:, 1]]) for pairs in (same, other)]
+    mean = rows.mean(0)
+    closeness = [_cosines(rows[pairs[:, 0]] - mean, rows[pairs[:, 1]] - mean) for pairs in (same, other)]
     truth = np.repeat([1, 0], [len(same), len(other)]).astype(np.int64)
     alike, error = roc_area(np.concatenate(closeness).astype(np.float64), truth)
     if alike < _ALIKE or alike - _ERRORS * error < 0.5:
@@ -212,6 +213,13 @@ def _judged(
         torn=int((np.bincount(seen) > 1).sum()),
         members=() if rule.name in GROUP_RULES else _members(samples, place, counts),
     )
+
+
+def _cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of each pair of rows (M, d)."""
+    sizes = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    out: NDArray[np.float32] = np.einsum("ij,ij->i", one, other) / np.maximum(sizes, 1e-12)
+    return out
 
 
 def _members(samples: Sequence[Sample], place: Labels, counts: Labels) -> tuple[tuple[str, ...], ...]:

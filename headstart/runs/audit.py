@@ -69,10 +69,10 @@ def audit_data(
         return Audited(facts, auditing.audit(material, seed=options.seed))
     backbone = weights.load(weights_name or DEFAULT_WEIGHTS, arch=arch)
     features = FeatureStore(backbone, among=samples).get(samples)
-    crossed = _crossed(features, samples, dataset, seed=options.seed)
+    told = crossed(features, samples, dataset, seed=options.seed)
     return Audited(
         facts,
-        auditing.audit(replace(material, features=features, probability=crossed), seed=options.seed),
+        auditing.audit(replace(material, features=features, probability=told), seed=options.seed),
     )
 
 
@@ -177,7 +177,7 @@ def _material(dataset: Dataset, samples: tuple[Sample, ...]) -> Material:
     )
 
 
-def _crossed(
+def crossed(
     features: NDArray[np.float32], samples: Sequence[Sample], dataset: Dataset, *, seed: int
 ) -> NDArray[np.float64] | None:
     """Probabilities (N, classes) by a probe fitted without the image; None for boxes and masks."""
