@@ -52,17 +52,20 @@ def loss(outputs: Tensor, truth: Tensor, weights: Tensor | None, smoothing: floa
 
     Source: Milletari et al. 2016, V-Net (Dice loss).
     """
-    label = truth.long()
-    logits = F.interpolate(outputs, size=label.shape[-2:], mode="bilinear", align_corners=False)
-    known = label >= 0
-    plain = F.cross_entropy(
-        logits, label, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing, reduction="none"
-    )
-    mean = plain.sum() / known.sum().clamp_min(1)
-    share = logits.softmax(1) * known[:, None]
-    hot = F.one_hot(label.clamp_min(0), logits.shape[1]).permute(0, 3, 1, 2) * known[:, None]
-    both, size, there = (share * hot).sum((0, 2, 3)), (share + hot).sum((0, 2, 3)), hot.sum((0, 2, 3)) > 0
-    dice = 1 - (2 * both / size.clamp_min(1e-6))[there]
+    logits = F.interpolate(outputs, size=truth.shape[-2:], mode="bilinear", align_corners=False)
+    flat, label = logits.permute(0, 2, 3, 1).flatten(0, 2), truth.long().flatten()
+    known = label != IGNORED
+    if not known.all():
+        flat, label = flat[known], label[known]
+    said = flat.log_softmax(1)
+    own = said.gather(1, label[:, None])[:, 0]
+    right, any_class = (own, said) if weights is None else (own * weights[label], said * weights)
+    mean = -((1 - smoothing) * right.sum() + smoothing * any_class.mean(1).sum()) / max(1, len(label))
+    # By the counts of classes and the shares of the true ones: arrays of all pixels and classes would cost as much again.
+    count = torch.bincount(label, minlength=flat.shape[1])
+    both = torch.zeros_like(said[0]).index_add(0, label, own.exp()) if len(label) else said.sum(0)
+    size = said.exp().sum(0) + count
+    dice = 1 - (2 * both / size.clamp_min(1e-6))[count > 0]
     overlap = dice.mean() if len(dice) else mean * 0
     return (1 - _DICE) * mean + _DICE * overlap
 
