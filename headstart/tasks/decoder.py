@@ -16,7 +16,7 @@ PACKAGE = "segmentation_models_pytorch"
 LICENCE = "MIT (segmentation-models-pytorch)"
 
 STRIDES = (4, 8, 16, 32)
-_GROUPS = 16
+_GROUPS = 8
 
 
 class Decoded(MapNetwork):

@@ -21,7 +21,7 @@ STRIDES = (8, 16, 32)
 WIDTH = 64
 """Of the pyramid and the heads, which have four convolutions each: as costly as FCOS's here."""
 
-_GROUPS = 16
+_GROUPS = 8
 _ABOVE, _BELOW = (
     0.5,
     0.4,

@@ -43,7 +43,7 @@ def test_value_and_gradient(smoothing: float, weighted: bool, lowest: int) -> No
 def test_a_batch_that_counts_nowhere_has_no_loss() -> None:
     outputs = torch.randn(1, 3, 4, 4, requires_grad=True)
     value = loss(outputs, torch.full((1, 16, 16), -1, dtype=torch.int16), None, 0.0)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     assert value.item() == 0
     assert outputs.grad is not None
     assert (outputs.grad == 0).all()
