@@ -129,6 +129,16 @@ def test_temperature_recovers_what_was_put_in(true_temperature: float) -> None:
     assert fit_temperature(logits * true_temperature, truth) == pytest.approx(true_temperature, rel=0.05)
 
 
+@pytest.mark.parametrize("images", [8, 49, 400])
+def test_no_mistake_among_few_images_is_no_certainty(images: int) -> None:
+    """By hand: of N right answers with one margin d, confidence becomes (N + 1) / (N + 2), so T = d / log(N + 1)."""
+    truth = np.arange(images) % 2
+    logits = np.where(truth[:, None] == np.arange(2), 4.0, 0.0)
+    assert fit_temperature(logits, truth) == pytest.approx(4.0 / np.log(images + 1), rel=1e-3)
+    labels = np.eye(2, dtype=np.int64)[truth]
+    assert fit_temperature(8.0 * labels - 4.0, labels) == pytest.approx(4.0 / np.log(images + 1), rel=1e-3)
+
+
 def test_temperature_for_many_labels() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(20_000, 3)) * 2
