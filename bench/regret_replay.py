@@ -138,10 +138,15 @@ class Stored:
         return expect(METHODS[result.method], result.params, self.setting(result.size))
 
     def alone(self, result: Result) -> float:
-        """Seconds of `fit --method` alone: the features of the training images, which the measuring had left, on top."""
-        cost, known = self.evidence.cost, min(self.facts.n_train, self.evidence.images)
-        there = cost is not None and result.size == self.native
-        return result.seconds + (known * cost.forward if there and cost is not None else 0.0)
+        """Seconds of `fit --method` alone: the features of training images that the measuring had left, on top."""
+        cost, probes = self.evidence.cost, {each.size: each for each in self.evidence.sizes}
+        if result.size == self.native:
+            known, forward = self.evidence.images, 0.0 if cost is None else cost.forward
+        elif result.size in probes:
+            known, forward = probes[result.size].images, probes[result.size].seconds_per_image
+        else:
+            return result.seconds
+        return result.seconds + min(self.facts.n_train, known) * forward
 
 
 def load(out: Path) -> list[Stored]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from bench.rank_regret import fair_regret
 from bench.regret_replay import Course, Floats, Result, Stored, always, auto, oracle, textbook
 from headstart._core.seed import generator
 from headstart.evidence.curve import Measured, fit_curve
@@ -58,6 +59,7 @@ def cell_row(stored: Stored) -> Answer:
     """One cell: what every strategy reached, what it cost, and what the plan had foretold."""
     best = oracle(stored)
     courses = {name: course for name, strategy in STRATEGIES.items() if (course := strategy(stored))}
+    correct = {each.name: stored.right(each) for each in stored.results}
     told = courses.get("auto")
     return {
         "cell": stored.name,
@@ -78,6 +80,7 @@ def cell_row(stored: Stored) -> Answer:
                 "missing": list(course.missing),
                 "accuracy": stored.accuracy(course.chosen),
                 "regret": stored.accuracy(best.chosen) - stored.accuracy(course.chosen),
+                "regret_fair": fair_regret(correct, course.chosen.name),
                 "seconds": course.seconds,
             }
             for name, course in courses.items()
@@ -94,13 +97,18 @@ def _told_rung(rung: Any) -> Answer:
 
 
 def regret(rows: Sequence[Answer]) -> Answer:
-    """Strategy -> mean and worst regret over the cells in which all strategies have a result."""
+    """Strategy -> mean and worst regret over the cells in which all strategies have a result.
+
+    `fair` is the mean against a best that was chosen on one half of the test images and is compared on the other: free of
+    the luck that the best of ten results on the same images has; below zero the strategy chose better than that.
+    """
     whole = [row for row in rows if set(row["strategies"]) == set(STRATEGIES)]
     return {
         "cells": len(whole),
         **{
             name: {
                 "mean": float(np.mean([row["strategies"][name]["regret"] for row in whole])),
+                "fair": float(np.mean([row["strategies"][name]["regret_fair"] for row in whole])),
                 "worst": max(row["strategies"][name]["regret"] for row in whole),
                 "worst_in": max(whole, key=lambda row: row["strategies"][name]["regret"])["cell"],
             }

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bench.measure import machine
 from bench.regret_sets import TEST, Where, as_csv, read_set
-from headstart import compute, data, training, weights
+from headstart import compute, data, evidence, training, weights
 from headstart._core import records
 from headstart._core.clock import Clock, parse_duration
 from headstart._core.errors import BadPlan
@@ -31,7 +31,7 @@ from headstart.evidence.depths import depth_names
 from headstart.features import FeatureStore
 from headstart.methods import METHODS, Decline
 from headstart.planning import Rung, make_plan
-from headstart.runs.decide import _measure, at_size, wishes_of
+from headstart.runs.decide import at_size, measure, twin_decides, wishes_of
 from headstart.runs.options import FitOptions
 from headstart.tasks import TASKS, Network
 from headstart.training import FitResult, Pace, TrainingData
@@ -218,7 +218,8 @@ class Lab:
             shutil.rmtree(folder, ignore_errors=True)
             options = FitOptions(budget=settings.budget, seed=settings.seed, given=settings.given)
             with self._cached(folder / "cache"):
-                measured = _measure(dataset, facts, backbone, options)
+                measured = measure(dataset, facts, backbone, options, twin=twin_decides(facts))
+                measured = with_twin(measured, dataset, facts, backbone, seed=settings.seed)
             records.save(file, measured)
         test = dataset.test.open()
         ready = Ready(about, folder, dataset, test, facts, records.load(Evidence, file), backbone)
@@ -303,6 +304,25 @@ class Lab:
             os.environ.pop("HEADSTART_CACHE")
             if before is not None:
                 os.environ["HEADSTART_CACHE"] = before
+
+
+def with_twin(
+    measured: Evidence, dataset: Dataset, facts: DatasetFacts, backbone: Backbone, *, seed: int
+) -> Evidence:
+    """The evidence with the transfer gain at each depth, where `fit` goes without; the seconds stay those of `fit`.
+
+    Everything but the twin is in the cache, so it is asked again and thrown away.
+    """
+    if measured.twin_images:
+        return measured
+    again = evidence.measure(
+        backbone,
+        dataset.train,
+        store=FeatureStore(backbone, among=dataset.samples),
+        facts=facts,
+        options=evidence.Options(seed=seed, sizes=(backbone.info.preprocess.height,), cost=False),
+    )
+    return replace(measured, depths=again.depths, twin_images=again.twin_images)
 
 
 def in_rounds(cells: Sequence[Cell]) -> list[tuple[bool, Cell]]:

@@ -246,6 +246,16 @@ def test_seconds_by_hand() -> None:
     assert partial == pytest.approx(probed + 4250 * 0.01 + 10 * (1000 + 250 / 3) * 0.02)
 
 
+def test_features_at_another_size_that_was_probed_cost_nothing_more() -> None:
+    """At half the size a pass takes a quarter; 390 of 1,000 images were probed there, at all depths."""
+    rows = tuple(replace(row, images=390) for row in sizes((80, 0.8, 0.0025), (NATIVE, 0.8, 0.01)))
+    found = evidence("far", probe("output", 0.8), images=1000, sizes=rows)
+    setting = Setting(facts=facts(1000), evidence=found, size=80, native=NATIVE)
+    passed = 0.15 + (1250 - 390) * 0.0025 + 1000 * 0.002
+    assert seconds(METHODS["linear-probe"], {"views": 1}, setting) == pytest.approx(passed)
+    assert seconds(METHODS["depth-probe"], {"views": 1}, setting) == pytest.approx(passed + 1000 * 0.012)
+
+
 # Input size
 
 

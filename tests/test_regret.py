@@ -294,7 +294,8 @@ def test_the_textbook_asks_for_size_and_similarity(backbone: Backbone) -> None:
 def test_regret_over_cells_by_hand() -> None:
     def row(name: str, *values: float) -> dict[str, Any]:
         pairs = zip(regret_report.STRATEGIES, values, strict=False)
-        return {"cell": name, "strategies": {key: {"regret": value} for key, value in pairs}}
+        found = {key: {"regret": value, "regret_fair": value / 2} for key, value in pairs}
+        return {"cell": name, "strategies": found}
 
     rows = [
         row("one", 0.0, 0.1, 0.2, 0.3, 0.0, 0.4),
@@ -303,8 +304,14 @@ def test_regret_over_cells_by_hand() -> None:
     ]
     found = regret_report.regret(rows)
     assert found["cells"] == 2
-    assert found["auto"] == {"mean": pytest.approx(0.01), "worst": 0.02, "worst_in": "two"}
-    assert found["textbook"] == {"mean": pytest.approx(0.2), "worst": 0.3, "worst_in": "two"}
+    assert found["auto"] == {
+        "mean": pytest.approx(0.01),
+        "fair": pytest.approx(0.005),
+        "worst": 0.02,
+        "worst_in": "two",
+    }
+    assert found["textbook"]["mean"] == pytest.approx(0.2)
+    assert (found["textbook"]["worst"], found["textbook"]["worst_in"]) == (0.3, "two")
 
 
 def test_the_paired_interval_is_that_of_the_differences(backbone: Backbone) -> None:

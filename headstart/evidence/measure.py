@@ -24,6 +24,12 @@ _SIZES_WORK, _TWIN_WORK, _FLIPS_WORK = 300e9, 150e9, 150e9
 Half as many images are too few for the twin: with 100 of 160 satellite scenes the gain at the best depths fell from 30 to 7
 points, and what training from scratch may hope for rose by as much as 13."""
 
+NO_TWIN = (
+    "Not measured: what pretraining is worth, by a network with random weights; no decision about so few images "
+    "depends on it, and `headstart plan` shows it."
+)
+"""What `skipped` says where the twin was not wanted."""
+
 _GPU = 20  # times as much on a GPU
 _FEWEST = 100  # images, below which their answers would be lost in noise
 
@@ -194,7 +200,10 @@ def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
 def _gains(work: _Work, found: depths.Found) -> tuple[DepthProbe, ...]:
     """The probes, with the transfer gain at each depth where it is measured."""
     plain = tuple(each.record() for each in work.judged)
-    if not plain or work.backbone.info.objective == "none" or not work.options.twin:
+    if not plain or work.backbone.info.objective == "none":
+        return plain
+    if not work.options.twin:
+        work.skipped.append(NO_TWIN)
         return plain
     if not work.wanted("the randomly initialised twin"):
         return plain

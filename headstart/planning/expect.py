@@ -279,9 +279,7 @@ def seconds(
     n = setting.facts.n_train
     n_val = setting.facts.splits["val"].n if "val" in setting.facts.splits else 0
     forward, views = cost.forward * setting.slowness, int(params.get("views", 1))
-    once = (
-        _START + (n + n_val - _known(method, setting)) * forward + n * _HEAD
-    )  # tuning starts from the probe too
+    once = _START + (n + n_val - _known(setting)) * forward + n * _HEAD  # tuning starts from the probe too
     if method.solver == "features":
         search = _SEARCH * min(n, _SEARCHED) if method.expects == "depths" else 0.0
         return once + search + (views - 1) * n * (forward + _HEAD)
@@ -296,13 +294,12 @@ def seconds(
     return once + passes * (n * (cost.step * setting.slowness + cost.read) + n_val * forward)
 
 
-def _known(method: Method, setting: Setting) -> int:
-    """Training images whose features the measuring left: all depths at the size of the pretraining, the output at others."""
+def _known(setting: Setting) -> int:
+    """Training images of which the measuring has left the features of all depths, at this input size."""
     n, evidence = setting.facts.n_train, setting.evidence
     if setting.size == setting.native:
         return min(n, evidence.images)
-    there = next((probe.images for probe in evidence.sizes if probe.size == setting.size), 0)
-    return 0 if method.expects == "depths" else min(n, there)
+    return min(n, next((probe.images for probe in evidence.sizes if probe.size == setting.size), 0))
 
 
 def place_words(name: str) -> str:

@@ -17,6 +17,7 @@ from headstart.features import FeatureStore
 from headstart.methods import METHODS
 from headstart.methods.dense import without_effect
 from headstart.planning import Plan, Wishes
+from headstart.planning.guide import LARGE
 from headstart.ranking import Ranking
 from headstart.runs.options import FitOptions
 from headstart.runs.source import PLAN, RANKING, Source, changed
@@ -62,12 +63,18 @@ def with_plan(options: FitOptions) -> FitOptions:
 
 
 def decide(
-    dataset: Dataset, facts: DatasetFacts, source: Source, options: FitOptions, folder: Path | None
+    dataset: Dataset,
+    facts: DatasetFacts,
+    source: Source,
+    options: FitOptions,
+    folder: Path | None,
+    *,
+    explain: bool = False,
 ) -> Decision:
     """The plan of an interrupted run in the folder, or of the file that the user named, or a new one.
 
     For `--method auto` the images are measured first: the measurements of an interrupted run in the folder are taken as
-    they are.
+    they are. With `explain` that is measured too which no decision depends on.
     """
     backbone = source.backbone
     if folder is not None and (folder / PLAN).exists():
@@ -79,8 +86,8 @@ def decide(
         return Decision(plan, None, sized(backbone, plan))
     found = None
     if options.method == "auto" and facts.task not in DENSE:
-        found = (None if folder is None else _measured_before(folder)) or _measure(
-            dataset, facts, backbone, options
+        found = (None if folder is None else _measured_before(folder)) or measure(
+            dataset, facts, backbone, options, twin=explain or twin_decides(facts)
         )
     plan = planning.make_plan(facts, found, backbone=backbone, wishes=wishes_of(options))
     if told := source.told():
@@ -131,14 +138,33 @@ def _measured_before(folder: Path) -> Evidence | None:
     return records.load(Evidence, path) if path.exists() else None
 
 
-def _measure(dataset: Dataset, facts: DatasetFacts, backbone: Backbone, options: FitOptions) -> Evidence:
+def twin_decides(facts: DatasetFacts) -> bool:
+    """Whether a plan may depend on what a network with random weights knows: only `scratch` asks, and not about few images.
+
+    With few images it explains, and a run that was asked for a model goes without: the twin is a quarter of the measuring.
+    """
+    return facts.n_train >= LARGE or facts.task in DENSE
+
+
+def measure(
+    dataset: Dataset, facts: DatasetFacts, backbone: Backbone, options: FitOptions, *, twin: bool
+) -> Evidence:
+    """What is measured before a plan, within a quarter of the budget.
+
+    Args:
+        dataset: whose training images are looked at.
+        facts: about it.
+        backbone: the network.
+        options: of the run.
+        twin: whether the randomly initialised twin is asked too.
+    """
     budget = parse_duration(options.budget)
     return evidence.measure(
         backbone,
         dataset.train,
         store=FeatureStore(backbone, among=dataset.samples),
         facts=facts,
-        options=evidence.Options(seed=options.seed),
+        options=evidence.Options(seed=options.seed, twin=twin),
         clock=Clock(None if budget is None else max(_LEAST, _SHARE * budget)),
     )
 

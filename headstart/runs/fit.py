@@ -111,7 +111,7 @@ def resume(run: str | Path) -> Fitted:
 
 def plan(source: str | Path, **options: Any) -> Planned:
     """What `fit` would do with the same arguments, and what was measured; nothing is trained or written."""
-    job = _prepare(as_request(str(source), _checked(options)))
+    job = _prepare(as_request(str(source), _checked(options)), explain=True)
     return Planned(job.facts, job.decision.evidence, job.decision.plan)
 
 
@@ -141,11 +141,12 @@ class _Job:
     seconds: dict[str, float]
 
 
-def _prepare(request: Request, folder: Path | None = None) -> _Job:
+def _prepare(request: Request, folder: Path | None = None, *, explain: bool = False) -> _Job:
     """The job, with the plan that an interrupted run in that folder had made."""
     started = time.perf_counter()
     dataset, facts = read(request.source, request.options.data)
-    return _job(dataset, facts, request.options, folder, seconds={"scan": time.perf_counter() - started})
+    seconds = {"scan": time.perf_counter() - started}
+    return _job(dataset, facts, request.options, folder, seconds=seconds, explain=explain)
 
 
 def _job(
@@ -155,13 +156,14 @@ def _job(
     folder: Path | None,
     *,
     seconds: dict[str, float],
+    explain: bool = False,
 ) -> _Job:
     if options.precision and facts.task != "detect":
         raise BadOption(f"--precision has no effect on {facts.task}.", hint="It is for boxes: leave it away.")
     source = choose_source(dataset, facts, options, folder)
     if source.ranking is not None:
         seconds = seconds | {"rank": source.ranking.seconds}
-    decision = decide(dataset, facts, source, options, folder)
+    decision = decide(dataset, facts, source, options, folder, explain=explain)
     if decision.evidence is not None:
         seconds = seconds | {"measure": decision.evidence.seconds}
     return _Job(options, dataset, facts, decision, seconds)

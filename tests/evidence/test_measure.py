@@ -12,6 +12,7 @@ from headstart._core import records
 from headstart._core.clock import Clock
 from headstart.evidence import Evidence, Options
 from headstart.evidence.depths import depth_names
+from headstart.evidence.measure import NO_TWIN
 from headstart.evidence.sizes import sized
 from headstart.features import FeatureStore
 from tests.evidence.pictures import facts_of, stripes, tiny
@@ -81,6 +82,12 @@ def test_a_handful_of_images_gets_no_probe_but_a_reason() -> None:
     assert found.depths == ()
     assert found.curve is None
     assert "too few" in found.skipped[0]
+
+
+def test_a_twin_that_was_not_wanted_is_named() -> None:
+    found = measured(options=Options(twin=False, cost=False))
+    assert found.skipped == (NO_TWIN,)
+    assert all(probe.gain is None for probe in found.depths)
 
 
 def test_random_weights_have_no_twin() -> None:

@@ -14,11 +14,13 @@ from headstart._core import records
 from headstart._core.errors import BadInput, BadOption, BadPlan
 from headstart.evidence import Evidence
 from headstart.planning import Plan, load_plan
+from headstart.runs import decide
 from headstart.runs import fit as runs
 from headstart.runs.decide import at_size, with_plan
 from headstart.runs.options import FitOptions
 from headstart.weights import blank
 from tests.cli.bad_input import fruit
+from tests.test_methods import facts
 
 WEIGHTS = "random:test_resnet"
 
@@ -137,6 +139,26 @@ def test_an_edited_plan_is_carried_out(place: Path, tmp_path: Path) -> None:
     manifest = records.read_json(done.folder / "bundle" / "manifest.json")
     assert manifest["preprocess"]["height"] == 96
     assert not (done.folder / "evidence.json").exists()
+
+
+class _Asked(Exception):
+    """What the measuring was asked for."""
+
+
+def test_a_run_goes_without_the_twin_and_a_plan_shows_it(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few images: no decision depends on it. With ten thousand it says what training from random weights may hope for."""
+
+    def told(*_: Any, twin: bool) -> Evidence:
+        raise _Asked(twin)
+
+    monkeypatch.setattr(decide, "measure", told)
+    with pytest.raises(_Asked, match="True"):
+        runs.plan(place / "fruit", weights=WEIGHTS)
+    with pytest.raises(_Asked, match="False"):
+        runs.fit(place / "fruit", weights=WEIGHTS, out=str(tmp_path / "run"))
+    assert [decide.twin_decides(facts(n)) for n in (9_999, 10_000)] == [False, True]
 
 
 @pytest.mark.slow
