@@ -232,8 +232,8 @@ def _climb_rung(
     )
     folder = task.folder / rung.method
     clock = task.clock.without_budget() if first else task.clock
-    share = _FIRST_SHARE if first and len(task.plan.rungs) > 1 else 1.0
-    pace = Pace(clock=clock, folder=folder, every=task.every, planned=max(0.0, task.clock.left) * share)
+    planned = max(0.0, task.clock.left) * (_FIRST_SHARE if first and len(task.plan.rungs) > 1 else 1.0)
+    pace = Pace(clock, folder, every=task.every, planned=planned, before=best.model if best else None)
     result = yield from training.fit(adapted, task.data, pace)
     kept, reason = judge(result, best, task.data, candidates=len(task.plan.rungs) - 1)
     return _save(folder, result, settle(adapted, result.model), told=(kept, reason), data=task.data)

@@ -27,6 +27,20 @@ def start_head(adapted: Adapted, data: TrainingData, pace: Pace) -> None:
     set_head(adapted.model, path.heads[path.chosen])
 
 
+def take_heads(model: Network, before: Network) -> bool:
+    """Whether all but the body was taken over from that network: where it has the same heads.
+
+    Heads with places are large, and trained on the frozen network they need not learn again what tuning it starts from
+    (Kumar et al. 2022).
+    """
+    now, other = model.state_dict(), before.state_dict()
+    names = [name for name in now if not name.startswith("body.")]
+    if any(name not in other or other[name].shape != now[name].shape for name in names):
+        return False
+    model.load_state_dict(now | {name: other[name] for name in names})
+    return True
+
+
 def reestimate_norms(model: Network, names: Sequence[str], data: TrainingData) -> None:
     """Replace the running statistics of the named BatchNorm layers by those of the training images, un-augmented."""
     layers = [model.get_submodule(name) for name in names]

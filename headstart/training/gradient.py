@@ -27,7 +27,7 @@ from headstart.tasks import Network
 from headstart.training import checkpoint, prefix
 from headstart.training.anchor import Anchor
 from headstart.training.averaging import Average
-from headstart.training.begin import reestimate_norms, start_head
+from headstart.training.begin import reestimate_norms, start_head, take_heads
 from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
 from headstart.training.class_weights import weights_of
 from headstart.training.compiling import Compiled, pays
@@ -238,9 +238,11 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
     params, device = adapted.params, compute.device()
     model = adapted.model.to(device).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(adapted)
-    found = checkpoint.load(pace.folder / checkpoint.CHECKPOINT)
+    found, taken = checkpoint.load(pace.folder / checkpoint.CHECKPOINT), False
     if found is None:
         progress = checkpoint.Progress()
+        if pace.before is not None and data.task.places is not None and not adapted.applied.restart:
+            taken = take_heads(model, pace.before)
         if adapted.applied.reestimate:
             reestimate_norms(model, adapted.applied.reestimate, data)
         if params.head_start == "probe":
@@ -257,6 +259,8 @@ def _open(adapted: Adapted, data: TrainingData, pace: Pace) -> tuple[Loop, check
     if average is not None:
         progress.average = average.values  # changed in place, so every checkpoint has it as it is
     engine, feed = _engine(adapted, data, pace, progress)
+    if taken:
+        engine.notes.append("pyramid and heads go on from those of the rung before")
     weights = weights_of(params.class_weights, data)
     per_epoch = len(epoch_groups(len(data.train), params.batch_size, seed=data.seed, epoch=0))
     loop = Loop(

@@ -47,12 +47,14 @@ class Pace:
         every: seconds between two checkpoints.
         planned: seconds that the schedule may be made for, where that is less than the clock has left. The first rung is
             never stopped by the budget, but it is not planned beyond it either.
+        before: the best network of the rungs before this one; None where it is the first.
     """
 
     clock: Clock
     folder: Path
     every: float = 20.0
     planned: float = math.inf
+    before: Network | None = None
 
 
 @record

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +14,9 @@ import pytest
 import torch
 
 from headstart._core.clock import Clock
+from headstart.adaptation import adapt
+from headstart.methods import full
+from headstart.planning import Rung
 from headstart.tasks import TASKS
 from headstart.training import gradient
 from headstart.training.checkpoint import Progress
@@ -115,3 +119,26 @@ def test_the_schedule_fills_the_budget(looked: int | None, epochs: int) -> None:
         f" an epoch: {progress.steps // 10} of 100 epochs planned"
     )
     assert math.isinf(pace.clock.left)
+
+
+@pytest.mark.parametrize(("before", "taken"), [("same", True), ("other", False), ("none", False)])
+def test_tuning_goes_on_from_the_heads_of_the_rung_before(before: str, taken: bool, tmp_path: Path) -> None:
+    """All but the body is taken over from a network with the same heads, and told."""
+    data = data_of("detect", train=4)
+    network = blank("test_resnet")
+    params = full.FullParams(epochs=1, batch_size=4, head_start="random", label_smoothing=0.0)
+    rung = Rung(method="full", params=asdict(params), why="")
+    adapted = adapt(rung, network, classes=2, seed=0, task=data.task)
+    classes = {"same": 2, "other": 3, "none": 2}[before]
+    earlier = data.task.build(replace(network, module=copy.deepcopy(network.module)), classes)
+    with torch.no_grad():
+        for parameter in earlier.parameters():
+            parameter.add_(0.5)
+    own = {name: value.clone() for name, value in adapted.model.state_dict().items()}
+    pace = Pace(clock=Clock(None), folder=tmp_path, before=None if before == "none" else earlier)
+    loop, _ = gradient._open(adapted, data, pace)
+    now, other = loop.model.state_dict(), earlier.state_dict()
+    for name, value in now.items():
+        from_other = taken and not name.startswith("body.")
+        assert torch.equal(value, other[name] if from_other else own[name]), name
+    assert any("go on from those of the rung before" in note for note in loop.engine.notes) == taken
