@@ -68,6 +68,20 @@ def _tell_evidence(found: Evidence) -> None:
 
     say(f"\nLooked at {found.images} training images with {found.weights} for {found.seconds:.0f} s")
     say(f"  How unlike are they to the pictures that the network learnt from? {sentence(found.standing)}")
+    maps = [
+        (
+            f"1/{probe.stride} of the size" if probe.stride else "all maps together",
+            told(probe.recall.value, probe.recall.error),
+            "" if probe.recall.gain is None else told(probe.recall.gain, probe.recall.gain_error or 0.0),
+            told(probe.accuracy, probe.error),
+        )
+        for probe in found.depths
+        if probe.recall is not None
+    ]
+    if maps:
+        say(f"  How many of {found.places} places of these images can be named from what a map shows there?")
+        head = ["map", "named rightly, classes alike", "more than untrained", "by area or number"]
+        print_table("", head, maps)
     rows = [
         (
             place_words(probe.name),
@@ -75,6 +89,7 @@ def _tell_evidence(found: Evidence) -> None:
             "" if probe.random is None else f"{probe.random:.1%}",
         )
         for probe in found.depths
+        if probe.recall is None
     ]
     if rows:
         say(

@@ -10,6 +10,7 @@ from headstart.evidence.records import (
     Flips,
     Forecast,
     Labels,
+    Recall,
     SizeProbe,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "Forecast",
     "Labels",
     "Options",
+    "Recall",
     "SizeProbe",
     "measure",
 ]

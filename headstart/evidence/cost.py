@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,20 +92,36 @@ class _Marks:
 
 def _one(network: nn.Module, images: Tensor, ends: list[str]) -> list[float]:
     """Seconds of each stage, the last one behind the last of `ends`, in one forward and backward pass."""
+    network.zero_grad(set_to_none=True)
+    there, back = timed_pass(network, images, ends, loss_of=lambda outputs: outputs.square().mean())
+    return [forward + backward for forward, backward in zip(there, back, strict=True)]
+
+
+def timed_pass(
+    network: nn.Module, images: Tensor, ends: list[str], *, loss_of: Callable[[Tensor], Tensor]
+) -> tuple[list[float], list[float]]:
+    """Seconds forwards and backwards, each for every part of a network between two of `ends`, and last for what is behind.
+
+    Args:
+        network: in evaluation mode, its gradients cleared; they are filled.
+        images: its input.
+        ends: dotted names of modules in forward order.
+        loss_of: outputs in float32 -> a scalar.
+    """
     device = images.device
     marks = _Marks(device)
     lower = torch.bfloat16 if native_bfloat16(device) else None
-    network.zero_grad(set_to_none=True)
     with _watching(network, ends, marks), FastDepthwise():
         started = marks.now()
         with torch.autocast(device.type, lower or torch.bfloat16, enabled=lower is not None):
-            loss = network(images).float().square().mean()
+            outputs = network(images)
+        loss = loss_of(outputs.float())
         turned = marks.now()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         ended = marks.now()
-    forward = _gaps(started, [marks.made.get(number) for number in range(len(ends))], turned)
+    there = _gaps(started, [marks.made.get(number) for number in range(len(ends))], turned)
     back = _gaps(turned, [marks.arrived.get(number) for number in reversed(range(len(ends)))], ended)
-    return [there + back_again for there, back_again in zip(forward, reversed(back), strict=True)]
+    return there, back[::-1]
 
 
 def _gaps(start: float, marks: list[float | None], end: float) -> list[float]:

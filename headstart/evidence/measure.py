@@ -11,7 +11,7 @@ from headstart._core.clock import Clock
 from headstart._core.records import record
 from headstart.compute.network import flops
 from headstart.data.records import DatasetFacts, Sample
-from headstart.evidence import cost, curve, depths, domain, flips, match, sizes
+from headstart.evidence import cost, curve, depths, domain, flips, match, places, sizes
 from headstart.evidence.probing import Probing, choose_images, correctness
 from headstart.evidence.records import Cost, DepthProbe, Evidence, Flips, SizeProbe
 from headstart.features import FeatureStore
@@ -44,6 +44,7 @@ class Options:
         sizes: input sizes to try besides the network's own; empty: the images' own sizes say which.
         twin: whether the randomly initialised twin is measured.
         cost: whether training steps are timed.
+        head: for boxes and masks, whose steps are timed; empty: the task's usual one.
     """
 
     images: int = 1000
@@ -51,6 +52,7 @@ class Options:
     sizes: tuple[int, ...] = ()
     twin: bool = True
     cost: bool = True
+    head: str = ""
 
 
 def measure(
@@ -63,6 +65,8 @@ def measure(
     clock: Clock | None = None,
 ) -> Evidence:
     """What these weights and these images say of each other; a few seconds, and most of it is work that a fit needs anyway.
+
+    For boxes and masks, places of the images are asked about instead of whole images (`places`).
 
     Features go through the store, so that neither a fit nor another look computes them again. What is left away because
     the clock's budget is over, or because there are too few images, stands in `skipped`.
@@ -78,8 +82,24 @@ def measure(
     Raises:
         Stopped: when somebody asked for an end.
     """
-    started, asked, watch = time.monotonic(), options or Options(), clock or Clock()
-    task = TASKS[facts.task]
+    asked, watch = options or Options(), clock or Clock()
+    if TASKS[facts.task].places is None:
+        return _measure_whole(backbone, samples, store=store, facts=facts, asked=asked, watch=watch)
+    own = places.Asked(seed=asked.seed, twin=asked.twin, cost=asked.cost, head=asked.head)
+    return places.measure_places(backbone, samples, store=store, facts=facts, clock=watch, asked=own)
+
+
+def _measure_whole(
+    backbone: Backbone,
+    samples: Sequence[Sample],
+    *,
+    store: FeatureStore,
+    facts: DatasetFacts,
+    asked: Options,
+    watch: Clock,
+) -> Evidence:
+    """What is asked of whole images."""
+    started, task = time.monotonic(), TASKS[facts.task]
     probing = choose_images(samples, task, classes=len(facts.classes), limit=asked.images, seed=asked.seed)
     look = match.look_at(probing.samples, clock_over=lambda: bool(watch.over))
     work = _Work(backbone, samples, probing, watch, asked)

@@ -9,21 +9,44 @@ from headstart.similarity import Distance
 
 
 @record
+class Recall:
+    """The mean over classes of the share of a class's places that are named rightly: rare classes count alike.
+
+    Attributes:
+        value: cross-validated, in [0, 1].
+        error: its standard error over images (delete-one-image jackknife).
+        gain: value less that of the randomly initialised twin at the same places; None where not measured.
+        gain_error: standard error of the gain, over images.
+    """
+
+    value: float
+    error: float
+    gain: float | None = None
+    gain_error: float | None = None
+
+
+@record
 class DepthProbe:
     """A linear head on features from one depth, or from several, cross-validated inside the training split.
+
+    For boxes and masks it answers for places of the images, not for images as a whole; the places of an image are held out
+    together, and every standard error is over images.
 
     Attributes:
         name: `stem`, `stage3`, `output` (the pooled features that the network's own classifier saw), or several joined
             by `+`.
         outputs: the modules that are read (`Stage.output` of the backbone), `output` for the pooled features.
         width: features a head reads.
-        accuracy: cross-validated, in [0, 1] (multi-label: F1 of each image).
+        accuracy: cross-validated, in [0, 1] (multi-label: F1 of each image; masks: share of the pixels, estimated from the
+            places; boxes: share of the places).
         error: its standard error.
         random: the same on a randomly initialised network of the same shape; None where it was not measured. Where the
             twin saw fewer images, it is `accuracy` less `gain`.
         pooling: for each of `outputs`, what is read of its channels: `output`, `mean` or `mean+deviation` over all places.
         gain: accuracy less the twin's, image by image on the same images: the transfer gain; None where not measured.
         gain_error: standard error of the gain.
+        recall: the same for classes that count alike; None for tasks of whole images.
+        stride: pixels of the input that one place of the map stands for; 0 for whole images, and for several maps.
     """
 
     name: str
@@ -35,6 +58,8 @@ class DepthProbe:
     pooling: tuple[str, ...] = ()
     gain: float | None = None
     gain_error: float | None = None
+    recall: Recall | None = None
+    stride: int = 0
 
 
 @record
@@ -159,6 +184,9 @@ class Cost:
         read: of reading and preparing alone, by all processors together.
         stages: a training step's share of each stage, in forward order; what lies behind them belongs to the last. A
             step that tunes the last k stages on a stored prefix costs the sum of the last k.
+        head: for boxes and masks, of a training step of what is put on the network, loss included; it is part of `step` and
+            of `partial_step`, and not of `stages`. 0 for linear heads, which cost nothing to speak of.
+        answer: of turning the outputs for a validation image into what is judged (boxes without overlaps, counted pixels).
     """
 
     forward: float
@@ -166,6 +194,8 @@ class Cost:
     partial_step: float
     read: float = 0.0
     stages: tuple[float, ...] = ()
+    head: float = 0.0
+    answer: float = 0.0
 
 
 @record
@@ -207,6 +237,7 @@ class Evidence:
         skipped: what was not measured and why, in sentences.
         twin_images: how many images the randomly initialised twin saw.
         flips: whether a mirror keeps the meaning; None where it was not measured.
+        places: how many places of these images the probes were asked about; 0: they were asked about whole images.
     """
 
     weights: str
@@ -222,3 +253,13 @@ class Evidence:
     skipped: tuple[str, ...] = ()
     twin_images: int = 0
     flips: Flips | None = None
+    places: int = 0
+
+    @property
+    def transfers(self) -> bool | None:
+        """Whether maps know more of places by their pretraining, at any depth by two errors; None: not measured."""
+        gains = [
+            (each.recall.gain, each.recall.gain_error) for each in self.depths if each.recall is not None
+        ]
+        known = [(gain, error) for gain, error in gains if gain is not None and error is not None]
+        return any(gain > 2 * error for gain, error in known) if known else None

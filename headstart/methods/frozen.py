@@ -72,6 +72,14 @@ def apply(backbone: Backbone, model: Network, params: FrozenParams) -> Applied:
     )
 
 
+def _why_not(facts: DatasetFacts, evidence: Evidence | None) -> str:
+    """Why heads on frozen maps have little to build on."""
+    del facts
+    if evidence is not None and evidence.transfers is False:
+        return "its maps know no more of the images' places than those of a network with random weights"
+    return ""
+
+
 METHOD = Method(
     name="frozen",
     summary="pyramid and heads for boxes or masks, trained on a frozen network",
@@ -81,5 +89,7 @@ METHOD = Method(
     suggest=suggest,
     apply=apply,
     reach=0.5,
+    step="head",
+    why_not=_why_not,
     tasks=DENSE,
 )

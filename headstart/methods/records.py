@@ -109,8 +109,8 @@ class Method:
             `depths` (as the best of the probes at all depths), `tuning` (better than the probe by a share of its
             errors) or `scratch`.
         reach: for `tuning`: its share of what full fine-tuning is expected to gain, in [0, 1].
-        step: which measured cost an image of an epoch has: `step` (the whole network learns) or `partial_step` (the
-            last stages, behind a frozen part that ran before).
+        step: which measured cost an image of an epoch has: `step` (the whole network learns), `partial_step` (the
+            last stages, behind a frozen part that ran before) or `head` (heads alone, on maps of a network that ran before).
         why_not: (facts, evidence) -> why `auto` does not climb it on this data, in a clause; empty: it does.
         tasks: names of the tasks that it can be used for.
         on_request: whether `auto` never climbs it.

@@ -92,6 +92,8 @@ def apply(backbone: Backbone, model: Network, params: ScratchParams) -> Applied:
 
 def _why_not(facts: DatasetFacts, evidence: Evidence | None) -> str:
     """Why random weights cannot catch up: too few images, or images that the pretraining knows."""
+    if facts.task in DENSE and evidence is not None and evidence.transfers is False:
+        return ""
     if facts.n_train < LARGE:
         return f"random weights need {LARGE} training images or more to catch up, there are {facts.n_train}"
     if evidence is None or not evidence.standing.startswith("far"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from headstart.data.records import DatasetFacts
 from headstart.evidence import DepthProbe, Evidence
+from headstart.planning import places
 from headstart.planning.expect import best_probe, output_probe, place_words, told
 from headstart.planning.records import Guide, Rung
+from headstart.planning.worth import told_seconds
 from headstart.similarity import KNOWN, standing
 
 SMALL, LARGE = 1_000, 10_000  # images; the bounds of the decision guide
@@ -54,7 +56,9 @@ def guide(facts: DatasetFacts, evidence: Evidence | None, rungs: tuple[Rung, ...
 def measured(evidence: Evidence) -> tuple[str, ...]:
     """What the measurements say, in sentences without a full stop."""
     out = [f"distance to the pretraining images: {evidence.standing}"]
-    if evidence.depths:
+    if evidence.places:
+        out += places.measured(evidence)
+    elif evidence.depths:
         out += _told_depths(output_probe(evidence), best_probe(evidence))
     if evidence.curve is not None:
         twice = evidence.curve.twice
@@ -91,6 +95,8 @@ def _therefore(rungs: tuple[Rung, ...]) -> str:
             doubt = " if that ends below its expectation," if rung.doubtful else ""
             out += f"; then,{doubt} " if out and doubt else "; then " if out else ""
             out += f"{rung.method} (expected {found.accuracy:.1%}, {found.low:.1%} to {found.high:.1%} on the test images)"
+        elif rung.seconds is not None:
+            out += f"{'; then ' if out else ''}{rung.method} (about {told_seconds(rung.seconds)})"
     return out
 
 

@@ -11,6 +11,7 @@ from headstart._core.records import from_plain
 from headstart.data.records import DatasetFacts
 from headstart.evidence import Evidence
 from headstart.methods import METHODS, Choice, Suggestion
+from headstart.planning import places
 from headstart.planning.choose import as_rungs, by_size, select
 from headstart.planning.expect import Setting
 from headstart.planning.guide import guide
@@ -39,7 +40,10 @@ def make_plan(facts: DatasetFacts, evidence: Evidence | None, *, backbone: Backb
     frame, head, told = _shown(facts, wishes)
     decided += told
     size: int | None = None
-    if evidence is None or not evidence.depths:
+    if evidence is not None and frame is not None:
+        rungs, told_rungs = places.choose(willing, facts, evidence, wishes)
+        decided += told_rungs
+    elif evidence is None or not evidence.depths:
         rungs = _unmeasured(willing, wishes)
     else:
         native = _native(backbone)

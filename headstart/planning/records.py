@@ -57,9 +57,10 @@ class Rung:
     """A method with all its parameters resolved, and why it stands there.
 
     Attributes:
-        expected: None where nothing was measured.
+        expected: None where nothing was measured, and for boxes and masks, whose results are not foretold.
         doubtful: whether it will be climbed only if the rung before ends below its expectation. It explains: the ladder
             decides anew with what was reached.
+        seconds: expected duration where nothing is expected of the answers; None where nothing was timed.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Rung:
     why: str
     expected: Expected | None = None
     doubtful: bool = False
+    seconds: float | None = None
 
 
 @record

@@ -49,6 +49,9 @@ def planning_section(run: RunFolder) -> dict[str, Any]:
         "flips": sentence((found.get("flips") or {}).get("told")) if found.get("flips") else "",
         "images": found.get("images"),
         "seconds": duration(found.get("seconds")),
+        "places": places_chart(found),
+        "place_rows": _place_rows(found),
+        "place_count": found.get("places") or 0,
         "depths": depth_chart(found),
         "depth_rows": _depth_rows(found),
         "distance": distance_chart(run),
@@ -56,6 +59,7 @@ def planning_section(run: RunFolder) -> dict[str, Any]:
         "sizes": _size_rows(found, run.plan.get("input_size")),
         "ladder": ladder_chart(run),
         "rungs": _rung_rows(run),
+        "times": _time_rows(run),
         "skipped": [sentence(line) for line in found.get("skipped") or ()],
     }
 
@@ -63,7 +67,7 @@ def planning_section(run: RunFolder) -> dict[str, Any]:
 def depth_chart(found: dict[str, Any]) -> Markup:
     """Accuracy of a simple classifier at each single depth, of the pretrained network and of one that learnt nothing."""
     single = [probe for probe in found.get("depths") or () if len(probe.get("outputs") or ()) == 1]
-    if len(single) < 2:
+    if len(single) < 2 or found.get("places"):
         return Markup("")
     own = tuple((float(k), float(probe["accuracy"])) for k, probe in enumerate(single))
     band = tuple(_around(probe["accuracy"], probe["error"]) for probe in single)
@@ -76,6 +80,50 @@ def depth_chart(found: dict[str, Any]) -> Markup:
     return charts.line_chart(
         lines, x="depth: 0 the first layers, then block by block", y="right answers", percent=True
     )
+
+
+def places_chart(found: dict[str, Any]) -> Markup:
+    """Places named rightly, classes alike, by a simple head on each map, of the network and of one that learnt nothing."""
+    maps = [probe for probe in _of_places(found) if probe.get("stride")]
+    if len(maps) < 2:
+        return Markup("")
+    recalls = [probe["recall"] for probe in maps]
+    lines = [
+        charts.Line(
+            name="this network",
+            points=tuple((float(k), float(each["value"])) for k, each in enumerate(recalls)),
+            dots=True,
+            band=tuple(_around(each["value"], each["error"]) for each in recalls),
+        )
+    ]
+    blank = tuple(
+        (float(k), max(0.0, each["value"] - each["gain"]))
+        for k, each in enumerate(recalls)
+        if is_number(each.get("gain"))
+    )
+    if blank:
+        lines.append(charts.Line(name="the same, untrained", points=blank, tone="muted", dots=True))
+    names = ", ".join(f"{k}: 1/{probe['stride']}" for k, probe in enumerate(maps))
+    return charts.line_chart(lines, x=f"map ({names} of the size)", y="places named rightly", percent=True)
+
+
+def _of_places(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [probe for probe in found.get("depths") or () if found.get("places") and probe.get("recall")]
+
+
+def _place_rows(found: dict[str, Any]) -> list[dict[str, str]]:
+    return [
+        {
+            "name": f"1/{probe['stride']}" if probe.get("stride") else "all together",
+            "recall": f"{percent(probe['recall']['value'])} ± {percent(probe['recall']['error'])}",
+            "gain": f"{percent(probe['recall']['gain'])} ± {percent(probe['recall']['gain_error'])}"
+            if is_number(probe["recall"].get("gain"))
+            else "",
+            "accuracy": f"{percent(probe.get('accuracy'))} ± {percent(probe.get('error'))}",
+            "width": text(probe.get("width")),
+        }
+        for probe in _of_places(found)
+    ]
 
 
 def _depth_rows(found: dict[str, Any]) -> list[dict[str, str]]:
@@ -161,6 +209,22 @@ def _rung_rows(run: RunFolder) -> list[dict[str, str]]:
             "took": "" if row["seconds"] is None else duration(row["seconds"]),
         }
         for row in _climbed(run)
+    ]
+
+
+def _time_rows(run: RunFolder) -> list[dict[str, str]]:
+    """Of rungs of which only the duration was foretold: that, and what they took."""
+    ends = {event.get("rung"): event for event in run.history if event.get("event") == "rung_end"}
+    return [
+        {
+            "name": method_words(rung["method"]),
+            "planned": duration(rung["seconds"]),
+            "took": duration(ends[rung["method"]].get("seconds"))
+            if rung["method"] in ends
+            else "not climbed",
+        }
+        for rung in run.plan.get("rungs") or ()
+        if is_number(rung.get("seconds"))
     ]
 
 

@@ -85,7 +85,7 @@ def decide(
         plan = _of_file(Path(options.plan), facts, backbone)
         return Decision(plan, None, sized(backbone, plan))
     found = None
-    if options.method == "auto" and facts.task not in DENSE:
+    if options.method == "auto":
         found = (None if folder is None else _measured_before(folder)) or measure(
             dataset, facts, backbone, options, twin=explain or twin_decides(facts)
         )
@@ -164,7 +164,7 @@ def measure(
         dataset.train,
         store=FeatureStore(backbone, among=dataset.samples),
         facts=facts,
-        options=evidence.Options(seed=options.seed, twin=twin),
+        options=evidence.Options(seed=options.seed, head=options.head, twin=twin),
         clock=Clock(None if budget is None else max(_LEAST, _SHARE * budget)),
     )
 
