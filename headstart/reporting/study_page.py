@@ -172,7 +172,7 @@ def _reach(entry: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], words: M
     name = {arm["name"]: arm["words"] for arm in arms}[entry["arm"]]
     return {
         "title": (
-            f"{name} less {arms[0]['words']} at {entry['base']}x ({amount(entry['level'], words)}), "
+            f"{name[:1].upper()}{name[1:]} less {arms[0]['words']} at {entry['base']}x ({amount(entry['level'], words)}), "
             f"{plural(entry['images'], 'training image')}"
         ),
         "steps": [
