@@ -42,6 +42,7 @@ from headstart.training.schedule import epoch_groups, looks, make_optimizer, rat
 _CLIP = 1.0  # largest norm of the gradient: one bad batch must not undo pretraining
 _PACE_STEPS = 3  # the first step is slow (allocation, threads); the mean of three is a careful guess
 _LOOKS = 12  # at the validation images, where answers have places: each costs a good part of an epoch
+_MEMORIES = 8  # that a schedule must hold of what the average remembers; then that is hardly ever worse than the network
 _FORWARD_SHARE = 0.35  # a forward pass costs about a third of a training step
 _SAFETY = 0.9
 _LOOK = 10  # steps between two looks at the loss on a GPU, which has to stop for each
@@ -156,6 +157,13 @@ class Loop:
     def looks(self) -> int | None:
         """How often the validation images are looked at; None: after each epoch."""
         return None if self.data.task.places is None else _LOOKS
+
+    @property
+    def alone(self) -> bool:
+        """Whether the average is judged without the network: looks are dear, and it remembers little of the schedule."""
+        if self.average is None or self.looks is None:
+            return False
+        return self.steps * (1 - self.average.decay) >= _MEMORIES
 
     def clock(self, progress: checkpoint.Progress, started: float) -> None:
         """Note the time since then."""
@@ -322,7 +330,7 @@ def _tell(loop: Loop, progress: checkpoint.Progress) -> Iterator[Event]:
 def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Event:
     """Shorten the schedule to the whole epochs that the budget allows at the measured pace, once and for all."""
     data = loop.data
-    passes = 1 if loop.average is None or loop.looks is not None else 2  # over the validation images
+    passes = 1 if loop.average is None or loop.alone else 2  # over the validation images
     step_seconds = progress.seconds / progress.step
     if loop.looks is not None and progress.step > 1:
         step_seconds = (progress.seconds - progress.first) / (progress.step - 1)
@@ -349,10 +357,8 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
     """How the network does now, and its running average where there is one; the better of the two may be the best so far."""
     own, targets = loop.state(), loop.data.task.targets(loop.data.val, len(loop.data.classes))
     averaged = None if loop.average is None else loop.average.over(own)
-    # Where answers have places a pass is dear, and the average, which is hardly ever worse, goes alone.
-    alone = averaged is not None and loop.looks is not None
     tried = []
-    for state in [*([] if alone else [own]), *([] if averaged is None else [averaged])]:
+    for state in [*([] if loop.alone else [own]), *([] if averaged is None else [averaged])]:
         if state is averaged:
             loop.model.load_state_dict(state)
         logits = loop.validate()

@@ -107,6 +107,7 @@ def test_the_schedule_fills_the_budget(looked: int | None, epochs: int) -> None:
         data=SimpleNamespace(train=range(80), val=range(40)),
         average=object(),
         looks=looked,
+        alone=looked is not None,
         per_epoch=10,
         steps=1000,
         adapted=SimpleNamespace(method=SimpleNamespace(name="full")),
@@ -142,3 +143,24 @@ def test_tuning_goes_on_from_the_heads_of_the_rung_before(before: str, taken: bo
         from_other = taken and not name.startswith("body.")
         assert torch.equal(value, other[name] if from_other else own[name]), name
     assert any("go on from those of the rung before" in note for note in loop.engine.notes) == taken
+
+
+@pytest.mark.parametrize(("epochs", "alone"), [(100, True), (79, False)])
+def test_an_average_of_much_of_a_schedule_is_judged_beside_the_network(
+    epochs: int, alone: bool, tmp_path: Path
+) -> None:
+    """A step an epoch; the average remembers ten steps: a tenth of one schedule, more than an eighth of the other."""
+    data = data_of("detect", train=4)
+    params = full.FullParams(epochs=epochs, batch_size=4, head_start="random", label_smoothing=0.0, ema=0.9)
+    rung = Rung(method="full", params=asdict(params), why="")
+    adapted = adapt(rung, blank("test_resnet"), classes=2, seed=0, task=data.task)
+    loop, progress = gradient._open(adapted, data, Pace(clock=Clock(None), folder=tmp_path))
+    assert loop.alone == alone
+    passes = []
+    with pytest.MonkeyPatch.context() as patch:
+        validate = Loop.validate
+        patch.setattr(Loop, "validate", lambda self: passes.append(1) or validate(self))
+        event = gradient._validate(loop, progress)
+    assert len(passes) == (1 if alone else 2)
+    assert event.metrics
+    assert progress.best_averaged or not alone
