@@ -360,12 +360,11 @@ def _half_the_doubt(*, always: bool) -> Favour:
     return favour
 
 
-_AS_MEASURED = (
-    1e3  # spread of true differences beside which every error is nothing: what was measured is believed
-)
+_AS_MEASURED = dict.fromkeys(("_SIZE_DIFFERENCE", "_SMALL_DIFFERENCE"), 1e3)
+"""Spreads of true differences beside which every error is nothing: what was measured is believed."""
 
-_RULES: dict[str, tuple[float, Favour]] = {
-    "the planner's": (expect._SIZE_DIFFERENCE, choose._favour),
+_RULES: dict[str, tuple[dict[str, float], Favour]] = {
+    "the planner's": ({}, choose._favour),
     "as measured": (_AS_MEASURED, choose._favour),
     "as measured, doubt forgiven where every pixel shows": (_AS_MEASURED, _half_the_doubt(always=False)),
     "as measured, doubt forgiven always": (_AS_MEASURED, _half_the_doubt(always=True)),
@@ -419,9 +418,9 @@ def _size_by(rule: str, stored: Stored) -> int:
 
 
 @contextmanager
-def _ruled(believed: float, favour: Favour) -> Iterator[None]:
+def _ruled(believed: dict[str, float], favour: Favour) -> Iterator[None]:
     """The planner with another rule for the input size."""
-    with mock.patch.multiple(choose, _favour=favour), mock.patch.multiple(expect, _SIZE_DIFFERENCE=believed):
+    with mock.patch.object(choose, "_favour", favour), mock.patch.dict(vars(expect), believed):
         yield
 
 

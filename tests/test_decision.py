@@ -291,17 +291,22 @@ def test_photos_keep_the_size_of_the_pretraining(backbone: Backbone) -> None:
     assert plan(backbone, 240, found).input_size == NATIVE
 
 
-@pytest.mark.parametrize(("short", "chosen"), [(80.0, 80), (300.0, NATIVE)], ids=["small pictures", "photos"])
+@pytest.mark.parametrize(
+    ("size", "short", "usual", "chosen"),
+    [(128, 80.0, 0.0, 128), (80, 80.0, 0.01, NATIVE), (80, 300.0, 0.02, NATIVE)],
+    ids=["small pictures", "small pictures at half the size", "photos"],
+)
 def test_what_a_doubtful_probe_says_of_a_size_is_drawn_to_what_is_usual(
-    backbone: Backbone, short: float, chosen: int
+    backbone: Backbone, size: int, short: float, usual: float, chosen: int
 ) -> None:
-    """2 points lost, give or take 6: small pictures usually lose nothing by a small input, photos 2 points."""
-    rows = tuple(replace(row, loss_error=0.06) for row in sizes((80, 0.94, 0.009), (NATIVE, 0.96, 0.01)))
+    """2 points lost, give or take 6: small pictures usually lose nothing by a smaller input, 1 by half of it, photos 2."""
+    rows = tuple(replace(row, loss_error=0.06) for row in sizes((size, 0.94, 0.009), (NATIVE, 0.96, 0.01)))
     known = replace(facts(240), size_quantiles=(short,) * 5)
     found = replace(CLOSE, sizes=rows)
-    setting = Setting(facts=known, evidence=found, size=80, native=NATIVE)
-    trust = 0.02**2 / (0.02**2 + 0.06**2)  # a tenth
-    assert setting.size_loss() == pytest.approx(trust * 0.02 if short == 80 else 0.02)
+    setting = Setting(facts=known, evidence=found, size=size, native=NATIVE)
+    spread = 0.03 if usual == 0.01 else 0.02
+    trust = spread**2 / (spread**2 + 0.06**2)  # a fifth; a tenth
+    assert setting.size_loss() == pytest.approx(usual + trust * (0.02 - usual))
     wishes = Wishes(given={})
     assert make_plan(known, found, backbone=backbone, wishes=wishes).input_size == chosen
 
@@ -317,13 +322,14 @@ def test_no_difference_on_a_few_images_is_no_proof() -> None:
 
 
 def test_a_sure_probe_is_believed(backbone: Backbone) -> None:
-    """Four points lost, give or take 0.4 (one image of 240): 96 % of that is expected, also of small pictures."""
+    """Four points lost, give or take 0.4 (one image of 240): 98 % of that is expected, also of small pictures."""
     rows = sizes((80, 0.92, 0.009), (NATIVE, 0.96, 0.01))
     known = replace(facts(240), size_quantiles=(80.0,) * 5)
     setting = Setting(facts=known, evidence=replace(CLOSE, sizes=rows), size=80, native=NATIVE)
-    assert setting.size_loss() == pytest.approx(0.04 / (1 + (1 / 240) ** 2 / 0.02**2))
-    assert setting.size_loss(trust=0.5) == pytest.approx(setting.size_loss() / 2), (
-        "earlier depths lose half of it"
+    trust = 1 / (1 + (1 / 240) ** 2 / 0.03**2)
+    assert setting.size_loss() == pytest.approx(0.01 + trust * 0.03)
+    assert setting.size_loss(trust=0.5) == pytest.approx(0.01 + trust * 0.015), (
+        "of other depths than the one that was probed half is believed"
     )
     made = make_plan(known, setting.evidence, backbone=backbone, wishes=Wishes(given={}))
     assert made.input_size == NATIVE

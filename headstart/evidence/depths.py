@@ -161,6 +161,11 @@ def standardised(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(out, np.float32)
 
 
+def judged_alike(found: Found, judged: Judged, probing: Probing) -> Floats | None:
+    """Correctness (N,) of a probe on the same depths of other features, read the same way; None where they say nothing."""
+    return _judged(found, judged.outputs, judged.pooling, probing)
+
+
 def _judged(
     found: Found, outputs: tuple[str, ...], pooling: tuple[str, ...], probing: Probing
 ) -> Floats | None:

@@ -12,7 +12,7 @@ from headstart._core.records import record
 from headstart.compute.network import flops
 from headstart.data.records import DatasetFacts, Sample
 from headstart.evidence import cost, curve, depths, domain, flips, match, places, sizes
-from headstart.evidence.probing import Probing, choose_images, correctness
+from headstart.evidence.probing import Probing, choose_images
 from headstart.evidence.records import Cost, DepthProbe, Evidence, Flips, SizeProbe
 from headstart.features import FeatureStore
 from headstart.tasks import TASKS
@@ -203,7 +203,7 @@ def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
     others = [size for size in tried if size != own and sizes.takes(work.backbone, size)]
     if len(tried) > 1 and not others:
         work.skipped.append(f"No other input size: this network takes {own} pixels only.")
-    if not found or not others or not work.wanted("other input sizes"):
+    if not work.judged or not others or not work.wanted("other input sizes"):
         return ()
     few = work.affordable(_SIZES_WORK)
     contract = work.backbone.info.preprocess
@@ -211,8 +211,9 @@ def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
         work.backbone, work.samples, contract, depths=depths.depth_names(work.backbone)
     ).chosen.engine
     seconds = [share * work.seconds() for share in sizes.relative_costs(work.backbone, others, engine=engine)]
-    right = [sizes.probe_size(work.backbone, size, few, clock=work.clock) for size in others]
-    reference = correctness(found["output"][: len(few)], few)
+    best = max(work.judged, key=lambda each: each.accuracy)
+    right = [sizes.probe_size(work.backbone, size, few, judged=best, clock=work.clock) for size in others]
+    reference = depths.judged_alike({name: rows[: len(few)] for name, rows in found.items()}, best, few)
     judged = [*zip(others, right, seconds, strict=True), (own, reference, work.seconds())]
     return sizes.size_probes(judged, own=own, images=len(few))
 

@@ -64,7 +64,7 @@ class DepthProbe:
 
 @record
 class SizeProbe:
-    """The probe on the network's own output at an input size, and what a pass costs there.
+    """The probe on the depth that knows most at the network's own size, at an input size, and what a pass costs there.
 
     Attributes:
         size: of the network's input, pixels, square.

@@ -28,11 +28,14 @@ _USUAL_RATE = 0.25  # errors fall as n ** -rate where there were too few images 
 
 # Standard deviations of the true differences of depths, and of input sizes, from the network's own. A measured one is drawn
 # to what is usual, the more the larger its error is: the best of many is else expected to be what it was by luck.
-_DEPTH_DIFFERENCE, _SIZE_DIFFERENCE = 0.06, 0.02
-_DEPTHS_AGREE = 0.5  # share of the output's loss at another size that earlier depths show too
-# Accuracy that a size usually loses which does not show every pixel of the images: cross-validated 1.9 +- 1.4 points over
-# three sets. Sizes that show them all lost 1.1 +- 1.5 (below 150 px) and -0.7 +- 0.8 (above) over six sets.
-_PIXELS_LOST = 0.02
+_DEPTH_DIFFERENCE, _SIZE_DIFFERENCE, _SMALL_DIFFERENCE = 0.06, 0.02, 0.03
+_DEPTHS_AGREE = 0.5  # share of the best depth's loss at another size that other depths show too
+# Accuracy that a size usually loses which does not show every pixel of the images (cross-validated 1.9 +- 1.4 points over
+# three sets), or which is below two thirds of the pretraining's: a network does best near the size it learnt at. Over five
+# sets of small pictures, 30 draws of 50 and 100 training images judged on other training images (bench/regret_sizes.py),
+# depth probes lost 0.4 +- 1.5 points at such a size and 3.3 from set to set, and -0.6 +- 0.9 and 2.1 at one between.
+_PIXELS_LOST, _SMALL_LOST = 0.02, 0.01
+_SMALL = 2 / 3
 _EPOCHS = 4.0  # passes after which tuning has reached 1 - 1/e of what it will reach
 _SCRATCH_EPOCHS = 30.0  # the same from scratch: about 90 passes are usual
 _SCRATCH_FROM, _SCRATCH_EQUAL = (
@@ -82,16 +85,24 @@ class Setting:
         """Accuracy to lose at this input size against that of the pretraining (negative: to gain); measured, and usual.
 
         Args:
-            trust: share of what was measured, on the network's own output, that holds for the features in question.
+            trust: share of what was measured, on the depth that knows most, that holds for the features in question.
         """
         found = next((probe for probe in self.evidence.sizes if probe.size == self.size), None)
         if found is None or self.size == self.native:
             return 0.0
-        usual = 0.0 if self.shows_all else _PIXELS_LOST
+        usual, spread = self.usual_loss
         # That no image changed sides is no proof that none would: at least one more or less.
         error = max(found.loss_error, 1 / max(1, found.images or self.evidence.images))
-        measured = drawn(found.loss, error, usual, spread=_SIZE_DIFFERENCE)
+        measured = drawn(found.loss, error, usual, spread=spread)
         return usual + trust * (measured - usual)
+
+    @property
+    def usual_loss(self) -> tuple[float, float]:
+        """Accuracy that such a size usually loses, and the standard deviation of that from set to set."""
+        if not self.shows_all:
+            return _PIXELS_LOST, _SIZE_DIFFERENCE
+        small = self.size < _SMALL * self.native
+        return (_SMALL_LOST, _SMALL_DIFFERENCE) if small else (0.0, _SIZE_DIFFERENCE)
 
     @property
     def shows_all(self) -> bool:
@@ -188,9 +199,7 @@ def _from_probe(probe: DepthProbe, accuracy: float, setting: Setting, *, images:
     because = [
         f"a probe on {place_words(probe.name)} is right on {told(probe.accuracy, probe.error)} of {known}"
     ]
-    loss = setting.size_loss(
-        trust=1.0 if probe.name == output_probe(setting.evidence).name else _DEPTHS_AGREE
-    )
+    loss = setting.size_loss(trust=1.0 if probe.name == best_probe(setting.evidence).name else _DEPTHS_AGREE)
     if loss:
         because.append(
             f"at {setting.size} pixels instead of {setting.native} {_points(abs(loss))} {'fewer' if loss > 0 else 'more'} "

@@ -9,7 +9,8 @@ import pytest
 
 from headstart import compute, data, weights
 from headstart.data.preprocess import Preprocess
-from headstart.evidence.probing import choose_images, correctness
+from headstart.evidence.depths import depth_names, judge_depths, judged_alike
+from headstart.evidence.probing import choose_images
 from headstart.evidence.sizes import (
     candidate_sizes,
     probe_size,
@@ -72,10 +73,32 @@ def test_features_at_another_size_are_other_features(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(FeatureStore, "get_depths", watched)
     dataset = stripes(40)
     images = choose_images(dataset.train, TASKS["classify"], classes=2, limit=30, seed=0)
-    right = probe_size(tiny(), 96, images)
+    found = FeatureStore(tiny()).get_depths(images.samples, depth_names(tiny()))
+    judged = max(judge_depths(tiny(), images, found), key=lambda each: each.accuracy)
+    asked.clear()
+    right = probe_size(tiny(), 96, images, judged=judged)
     assert asked == [96]
     assert right is not None
     assert right.shape == (len(images),)
+
+
+def test_a_size_is_judged_at_the_depth_that_knows_most() -> None:
+    """The output says nothing at the other size, the first block all: it is asked, because a head will read it."""
+    images = choose_images(stripes(60).train, TASKS["classify"], classes=2, limit=40, seed=0)
+    draw = np.random.default_rng(0)
+    blank = {
+        name: draw.normal(size=(len(images), 8)).astype(np.float32)
+        for name in (*depth_names(tiny()), "output")
+    }
+    first = tiny().stages[1]
+    told = blank | {first.output: blank[first.output] + 9 * images.targets[:, None].astype(np.float32)}
+    best = max(judge_depths(tiny(), images, told), key=lambda each: each.accuracy)
+    assert best.names == (first.name,)
+    again, none = (judged_alike(found, best, images) for found in (told, blank))
+    assert again is not None
+    assert none is not None
+    assert np.array_equal(again, best.correct)
+    assert again.mean() > 0.95 > 0.8 > none.mean()
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +113,11 @@ def test_tiny_pictures_need_less_than_224_pixels(test_data: Path, lite: Backbone
     images = choose_images(dataset.train, TASKS["classify"], classes=10, limit=200, seed=0)
     tried = candidate_sizes(lite.info.preprocess, [min(each.width, each.height) for each in images.samples])
     assert tried == (96, 160, 224)
-    right = [probe_size(lite, size, images) for size in tried[:-1]]
+    found_depths = FeatureStore(lite).get_depths(images.samples, depth_names(lite))
+    best = max(judge_depths(lite, images, found_depths), key=lambda each: each.accuracy)
+    right = [probe_size(lite, size, images, judged=best) for size in tried[:-1]]
     costs = relative_costs(lite, tried[:-1], engine=compute.REFERENCE)
-    own = correctness(FeatureStore(lite).get(images.samples), images)
-    judged = [*zip(tried, [*right, own], [*costs, 1.0], strict=True)]
+    judged = [*zip(tried, [*right, best.correct], [*costs, 1.0], strict=True)]
     found = size_probes(judged, own=224, images=len(images))
     suffices = [probe for probe in found[:-1] if probe.loss - 1.96 * probe.loss_error <= 0]
     assert suffices, [(probe.size, probe.loss, probe.loss_error) for probe in found]
