@@ -48,6 +48,7 @@ def doubts(probability: Floats, given: Labels) -> Doubts:
     images = np.bincount(given, minlength=count)
     sums = np.bincount(given, weights=own, minlength=count)
     thresholds = np.where(images > 0, sums / np.maximum(images, 1), np.inf)
+    thresholds *= 1 - 1e-12  # the mean of equal numbers may lie a digit above them
     above = np.where(probability >= thresholds, probability, -1.0)
     member = np.where(above.max(1) >= 0, above.argmax(1), given)
     joint = np.zeros((count, count), np.int64)

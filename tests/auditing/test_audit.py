@@ -143,6 +143,70 @@ def test_labels_that_do_not_fit(folder: Path, tmp_path: Path, content: str, mess
         data.load(str(folder), LoadOptions(labels=str(file)))
 
 
+TAGS = ("cat", "dog", "sun")
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 30 images with several labels each."""
+    root = tmp_path_factory.mktemp("tags")
+    lines = ["path,label"]
+    for number in range(30):
+        (root / f"{number:02}.jpg").write_bytes(jpeg(scene(number, size=48)))
+        told = [tag for place, tag in enumerate(TAGS) if number % (place + 2) == 0]
+        lines.append(f"{number:02}.jpg,{';'.join(told) or 'sun'}")
+    (root / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "table.csv"
+
+
+def test_labels_of_images_that_have_several(album: Path, tmp_path: Path) -> None:
+    """One set lacks a label that the probe sees, another has one too many; reviewed, they come back."""
+    dataset = data.load(str(album), LoadOptions(separator=";"))
+    samples = _all(dataset)
+    assert dataset.task == "multilabel"
+    true = np.zeros((30, 3))
+    for row, sample in enumerate(samples):
+        true[row, list(sample.labels)] = 1
+    believed = true.copy()
+    believed[3, (lacks := int(np.flatnonzero(true[3] == 0)[0]))] = 1
+    believed[7, (wrong := int(np.flatnonzero(true[7])[0]))] = 0
+    probability = np.where(believed > 0, 0.9, 0.1)
+    material = Material(samples=samples, classes=dataset.classes, task="multilabel", probability=probability)
+    found = audit(material)
+    assert {each.name for each in found.suspects} == {samples[3].name, samples[7].name}
+    assert found.checked == 30
+    told = {each.name: each for each in found.suspects}
+    assert dataset.classes[lacks] in told[samples[3].name].suggested.split("|")
+    assert dataset.classes[lacks] not in told[samples[3].name].given.split("|")
+    assert dataset.classes[wrong] not in told[samples[7].name].suggested.split("|")
+    file = tmp_path / "labels.csv"
+    assert write_labels(file, found) == 2
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    unchanged = data.load(str(album), LoadOptions(separator=";", labels=str(file)))
+    assert {each.name: each.labels for each in _all(unchanged)} == {
+        each.name: each.labels for each in samples
+    }
+    for row in rows:
+        row["label"] = row["suggested"]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    corrected = {
+        each.name: each.labels
+        for each in _all(data.load(str(album), LoadOptions(separator=";", labels=str(file))))
+    }
+    assert set(corrected[samples[3].name]) == {*samples[3].labels, lacks}
+    assert set(corrected[samples[7].name]) == {*samples[7].labels} - {wrong}
+
+
+def test_the_probe_of_several_labels_is_cross_fitted(album: Path) -> None:
+    _, found = audit_data(str(album), LoadOptions(separator=";"), weights_name="random:test_resnet")
+    assert found.checked == 30
+    assert not any("Labels were not checked" in line for line in found.skipped)
+
+
 def test_groups_of_names_keep_images_together(folder: Path) -> None:
     dataset = data.load(str(folder), LoadOptions(group="word"))
     splits: dict[str, set[str]] = {}
