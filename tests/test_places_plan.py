@@ -145,6 +145,17 @@ def test_no_first_rung_where_its_maps_alone_take_too_long(backbone: Backbone) ->
     assert "more than a quarter of the budget" in told(made, "frozen")[1]
 
 
+def test_what_does_not_fit_at_all_is_left_out(backbone: Backbone) -> None:
+    """Heads and their maps take 118 s for three passes; one of everything 1222 s, of the late stages 520, without looks."""
+    cost = replace(COST, stages=(2.0, 1.0, 0.5, 1.0, 1.5), step=6.1)
+    made = plan(backbone, evidence(*KNOWS, cost=cost), budget_seconds=700.0)
+    assert names(made) == ["frozen"]
+    assert "a single pass takes about" in told(made, "full")[1]
+    assert told(made, "partial")[0] == "left out"
+    alone = plan(backbone, evidence(*NOTHING, cost=cost), budget_seconds=60.0)
+    assert names(alone) == ["full"]  # something is always tried
+
+
 @pytest.mark.parametrize("found", [None, evidence(), evidence(*KNOWS, cost=None)])
 def test_what_was_not_measured_is_not_used(found: Evidence | None, backbone: Backbone) -> None:
     made = plan(backbone, found)
@@ -190,7 +201,7 @@ def test_seconds_by_hand(backbone: Backbone) -> None:
     )
     partial = pace_of(METHODS["partial"], params, facts(), COST)
     assert partial.epoch == pytest.approx(200 * (0.1 + 0.03))
-    assert partial.once == frozen.once
+    assert partial.once == pytest.approx(2 + 880 * (0.01 + 0.04 * (1 - 0.03 / 0.15)))
     full = pace_of(METHODS["full"], params, facts(), COST)
     assert full.epoch == pytest.approx(200 * 0.26)
     assert full.look == pytest.approx(80 * (0.05 + 0.1 / 3 + 0.005))

@@ -106,6 +106,8 @@ def _in_mask(labels: Labels, rng: np.random.Generator) -> Drawn:
     """Places of a class map (H, W): each class that occurs gets as many, and each place stands for its part of the class."""
     flat = labels.ravel()
     present = np.unique(flat[flat >= 0])
+    if len(present) > PER_IMAGE:
+        present = rng.permutation(present)
     most = max(1, PER_IMAGE // max(1, len(present)))
     picked, shares = [], []
     for label in present[:PER_IMAGE]:

@@ -71,8 +71,9 @@ def pace_of(method: Method, params: dict[str, Any], facts: DatasetFacts, cost: C
         own = cost.stages[-int(params.get("unfreeze", 2)) :]
         tuned = sum(own) if own else body
     views = min(int(params.get("views", 1)), planned)
+    frozen = cost.read + (cost.forward - cost.read) * (1 - tuned / max(body, 1e-12))
     return Pace(
-        once=_START + (views * n + n_val) * cost.forward,
+        once=_START + (views * n + n_val) * frozen,
         epoch=n * (cost.head + tuned),
         look=n_val * ((cost.head + tuned) * _FORWARD + cost.answer),
         planned=planned,
@@ -99,13 +100,21 @@ def choose(
     first, told = _first(paces, budget)
     left = budget - sum(min(paces[name].seconds(paces[name].planned), _FIRST * budget) for name in first)
     main, why = _main(paces, evidence, left if first else budget)
+    names, rungs, room = [*first, *main], list[Rung](), budget
     told += why
-    rungs = []
-    for name in (*first, *main):
-        room = _FIRST * budget if name in first and main else left if first else budget
-        passes = paces[name].fitting(room)
-        rungs.append(_rung(name, willing[name], evidence, paces[name].seconds(max(1, passes))))
-        told.append(_told_passes(name, paces[name], max(1, passes), room))
+    for name in names:
+        # The ladder plans a quarter of the budget for the first of several rungs, whichever that is.
+        own = _FIRST * budget if name == names[0] and len(names) > 1 else room
+        passes = paces[name].fitting(own)
+        if not passes and rungs:
+            takes = f"a single pass takes about {told_seconds(paces[name].seconds(1))}"
+            reason = f"{takes}, and there are {told_seconds(max(own, 0.0))} left for it"
+            told.append(Choice(what=name, value="left out", why=reason))
+            continue
+        seconds = paces[name].seconds(max(1, passes))
+        rungs.append(_rung(name, willing[name], evidence, seconds))
+        told.append(_told_passes(name, paces[name], max(1, passes), own))
+        room -= seconds
     return tuple(rungs), told
 
 
