@@ -49,7 +49,8 @@ def report(cells: Sequence[Stored]) -> Answer:
         "curve": curve_forecasts(cells),
         "distance": distance(cells),
         "depth": depth(cells),
-        "input_size": input_size(cells),
+        "input_size": (sizes := input_size(cells)),
+        "input_size_by_set": by_set(sizes),
         "size_rule": size_rule(cells),
         "cells": rows,
     }
@@ -72,7 +73,7 @@ def cell_row(stored: Stored) -> Answer:
         "oracle": best.chosen.name,
         "oracle_accuracy": stored.accuracy(best.chosen),
         "oracle_seconds": best.seconds,
-        "measuring_seconds": stored.evidence.seconds,
+        "measuring_seconds": stored.measuring,
         "strategies": {
             name: {
                 "chosen": course.chosen.name,
@@ -168,7 +169,7 @@ def _checked(stored: Stored, result: Result) -> Answer:
         "holds": found.low - 1e-9 <= reached <= found.high + 1e-9,
         "difference": reached - found.accuracy,
         "width": found.high - found.low,
-        "ratio": None if found.seconds is None else result.seconds / found.seconds,
+        "ratio": None if found.seconds is None else result.taken / found.seconds,
         "passes": result.facts.get("best_epoch"),
     }
 
@@ -341,9 +342,31 @@ def input_size(cells: Sequence[Stored]) -> list[Answer]:
         for method in METHODS:
             small, large = stored.find(method, size), stored.find(method, stored.native)
             if small is not None and large is not None:
-                seconds = {"seconds": small.seconds, "native_seconds": large.seconds}
+                seconds = {"seconds": stored.alone(small), "native_seconds": stored.alone(large)}
                 row = {"cell": stored.name, "size": size, "method": method}
                 out.append(row | _paired(stored, small, large) | seconds)
+    return out
+
+
+def by_set(rows: Sequence[Answer]) -> list[Answer]:
+    """The same over all cells of a set, closed forms and tuning apart: one cell alone cannot tell two sizes apart.
+
+    `gain` is the mean over the pairs, `time` the seconds at the plan's size over those at the pretraining's.
+    """
+    out = []
+    for name in dict.fromkeys(row["cell"].partition(" ")[0] for row in rows):
+        for kind in ("features", "gradient"):
+            own = [
+                row
+                for row in rows
+                if row["cell"].partition(" ")[0] == name and METHODS[row["method"]].solver == kind
+            ]
+            if own:
+                seconds, native = (sum(row[key] for row in own) for key in ("seconds", "native_seconds"))
+                gain = float(np.mean([row["gain"] for row in own]))
+                out.append(
+                    {"set": name, "solver": kind, "pairs": len(own), "gain": gain, "time": seconds / native}
+                )
     return out
 
 

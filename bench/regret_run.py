@@ -42,6 +42,7 @@ FORMAT = 1
 """Raised when results that were kept would come out differently: they are then measured again."""
 
 FACTS, EVIDENCE, LABELS, ABOUT = "facts.json", "evidence.json", "labels.npz", "cell.json"
+BUSY = "measuring.json"  # processor seconds of the measuring: the evidence has those by the wall
 MACHINE = "machine.json"
 
 _SHARED = (
@@ -218,8 +219,11 @@ class Lab:
             shutil.rmtree(folder, ignore_errors=True)
             options = FitOptions(budget=settings.budget, seed=settings.seed, given=settings.given)
             with self._cached(folder / "cache"):
+                busy = time.process_time()
                 measured = measure(dataset, facts, backbone, options, twin=twin_decides(facts))
+                busy = time.process_time() - busy
                 measured = with_twin(measured, dataset, facts, backbone, seed=settings.seed)
+            write_text(folder / BUSY, json.dumps({"processor_seconds": busy}))
             records.save(file, measured)
         test = dataset.test.open()
         ready = Ready(about, folder, dataset, test, facts, records.load(Evidence, file), backbone)

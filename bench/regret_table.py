@@ -25,7 +25,7 @@ def table(report: Answer) -> str:
         _curve(report["curve"]),
         _distance(report["distance"]),
         _depth(report["depth"]),
-        _input_size(report["input_size"]),
+        _input_size(report["input_size"], report["input_size_by_set"]),
         _rule(report["size_rule"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -192,7 +192,7 @@ def _interval(row: Answer) -> str:
     return f"{100 * row['gain']:+.1f} ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
 
 
-def _input_size(rows: Sequence[Answer]) -> str:
+def _input_size(rows: Sequence[Answer], by_set: Sequence[Answer]) -> str:
     body = [
         (
             row["cell"],
@@ -212,7 +212,23 @@ def _input_size(rows: Sequence[Answer]) -> str:
         "seconds",
         "at the pretraining's",
     )
-    return "## Input size\n\n" + _rows(head, body) if body else ""
+    if not body:
+        return ""
+    kinds = {"features": "closed forms", "gradient": "tuning"}
+    whole = [
+        (
+            row["set"],
+            kinds[row["solver"]],
+            str(row["pairs"]),
+            f"{100 * row['gain']:+.1f}",
+            f"{row['time']:.2f}",
+        )
+        for row in by_set
+    ]
+    head_whole = ("set", "methods", "pairs", "mean gain", "time at the plan's size / at the pretraining's")
+    return (
+        f"## Input size\n\n{_rows(head, body)}\n\n### Over all cells of a set\n\n{_rows(head_whole, whole)}"
+    )
 
 
 def _rule(found: Answer) -> str:

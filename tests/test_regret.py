@@ -230,6 +230,7 @@ def stored(
             refit=True,
         ),
         truth=np.zeros(100, np.int64),
+        measuring=found.seconds,
     )
 
 
@@ -253,8 +254,17 @@ def test_auto_climbs_as_the_ladder_does(backbone: Backbone) -> None:
     assert course.chosen is weak, "one image of 60 more is no proof, and the test images are not looked at"
     strong = result("linear-probe", 97, 60)
     assert course_of(strong, *better.values()).climbed == (strong,), "nothing is left to gain"
-    late = replace(weak, seconds=601.0)
+    late = replace(weak, seconds=601.0, processor_seconds=601.0)
     assert course_of(late, *better.values()).climbed == (late,), "the budget of ten minutes is used up"
+
+
+def test_what_others_kept_waiting_does_not_count(backbone: Backbone) -> None:
+    """A probe of 10 s that waited for half of them took 5; two threads do not make it longer than the wall says."""
+    waited = replace(result("linear-probe", 97, 60), processor_seconds=5.0)
+    course = auto(replace(stored(backbone, waited), measuring=2.0))
+    assert course is not None
+    assert course.seconds == pytest.approx(7)
+    assert replace(waited, processor_seconds=20.0).taken == 10
 
 
 def test_a_rung_that_is_not_stored_is_named(backbone: Backbone) -> None:
@@ -397,6 +407,26 @@ def test_the_distance_is_compared_over_sets_and_over_cells_of_one_size(backbone:
     assert set(row["by_images"]) == {"300"}, "one cell alone has no order"
     assert row["by_images"]["300"]["sets"] == 6
     assert regret_report.distance(held[:4]) == {}
+
+
+def test_sizes_are_compared_over_all_cells_of_a_set() -> None:
+    def row(cell: str, method: str, gain: float, seconds: float, native: float) -> dict[str, Any]:
+        return {"cell": cell, "method": method, "gain": gain, "seconds": seconds, "native_seconds": native}
+
+    rows = [
+        row("a 50", "depth-probe", 0.02, 1.0, 4.0),
+        row("a 100", "linear-probe", -0.04, 2.0, 8.0),
+        row("a 100", "full", 0.1, 10.0, 30.0),
+        row("b 50", "full", 0.0, 1.0, 1.0),
+    ]
+    found = regret_report.by_set(rows)
+    assert [(each["set"], each["solver"], each["pairs"]) for each in found] == [
+        ("a", "features", 2),
+        ("a", "gradient", 1),
+        ("b", "gradient", 1),
+    ]
+    assert found[0]["gain"] == pytest.approx(-0.01)
+    assert [each["time"] for each in found] == pytest.approx([3 / 12, 1 / 3, 1.0])
 
 
 def test_the_size_rules_are_tried_and_put_back(backbone: Backbone) -> None:
