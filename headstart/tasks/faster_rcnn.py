@@ -27,7 +27,7 @@ STRIDES = (8, 16, 32)
 WIDTH, HIDDEN = 64, 256
 """Of the pyramid, and of the second look; 256 and 1024, as published, are made for backbones ten times as large."""
 
-PROPOSALS = 200
+PROPOSALS = 128
 """Of an image; where a letterbox has fewer anchors, all of them."""
 
 _CELLS = 7  # of a proposal's side, in the second look
@@ -68,16 +68,16 @@ class Detector(MapNetwork):
         levels = self.pyramid(self.maps(images))
         logits, changes = self.first(levels)
         objects, ways = _flat(logits, 1), _flat(changes, _BOX)
-        with torch.autocast(images.device.type, enabled=False):  # places in pixels need all their digits
-            anchors = torch.as_tensor(laid(*images.shape[-2:], self.anchors), device=images.device)
-            boxes = moved(anchors, ways.detach().float())
-            chosen = self._peaks([level.detach().float() for level in logits])
-            own = boxes.gather(1, chosen[..., None].expand(-1, -1, _BOX))
-            height, width = images.shape[-2:]
-            most = torch.tensor([width, height, width, height], dtype=own.dtype, device=own.device)
-            proposals = own.clamp_min(0).minimum(most)
-            seen = _looked_at([level.float() for level in levels], proposals)
-        said = self.head(self.second(seen)).unflatten(0, (len(images), -1))
+        # What has places in pixels needs all its digits, also where the network computes in fewer.
+        height, width = (STRIDES[0] * side for side in levels[0].shape[-2:])
+        anchors = torch.as_tensor(laid(height, width, self.anchors), device=images.device)
+        boxes = moved(anchors, ways.detach().float())
+        chosen = self._peaks([level.detach().float() for level in logits])
+        own = boxes.gather(1, chosen[..., None].expand(-1, -1, _BOX))
+        most = torch.tensor([width, height, width, height], dtype=own.dtype, device=own.device)
+        proposals = own.clamp_min(0).minimum(most)
+        seen = _looked_at([level.float() for level in levels], proposals)
+        said = self.head(self.second(seen)).reshape(*proposals.shape[:2], -1)
         first = F.pad(torch.cat([objects, ways], 2), (0, self.classes + _BOX))
         second = torch.cat([said, proposals], 2)
         return torch.cat([first.float(), second.float()], 1)
@@ -87,7 +87,7 @@ class Detector(MapNetwork):
         kept = []
         ratios = len(self.anchors.ratios)
         for level in logits:
-            split = level.view(len(level), ratios, -1, *level.shape[2:])
+            split = level.view(level.shape[0], ratios, -1, *level.shape[2:])
             around = F.max_pool2d(split.amax(1), 3, stride=1, padding=1)
             kept.append((split - _HIDDEN * (split < around[:, None])).flatten(1, 2))
         ranks = _flat(kept, 1)[..., 0]
@@ -96,7 +96,7 @@ class Detector(MapNetwork):
 
 def _flat(levels: list[Tensor], columns: int) -> Tensor:
     """(N, A, columns) of maps (N, kinds x columns, h, w), in the order of `laid`."""
-    parts = [level.reshape(len(level), -1, columns, *level.shape[2:]) for level in levels]
+    parts = [level.reshape(level.shape[0], -1, columns, *level.shape[2:]) for level in levels]
     return torch.cat([part.permute(0, 3, 4, 1, 2).flatten(1, 3) for part in parts], 1)
 
 

@@ -13,19 +13,13 @@ from torch import Tensor, nn
 from headstart.data.preprocess import Preprocess
 from headstart.tasks.anchors import LEVELS, Anchors, Truth, dense_loss, each_place, fit, laid, moved
 from headstart.tasks.heads import Head
-from headstart.tasks.pyramid import MapNetwork, Pyramid, spread
+from headstart.tasks.pyramid import GROUPS, MapNetwork, Pyramid, spread
 from headstart.weights import Backbone
 
 STRIDES = (8, 16, 32)
 
 WIDTH = 64
 """Of the pyramid and the heads, which have four convolutions each: as costly as FCOS's here."""
-
-_GROUPS = 8
-_ABOVE, _BELOW = (
-    0.5,
-    0.4,
-)  # overlaps from which an anchor is a box, and under which it is background; as published
 
 
 class Detector(MapNetwork):
@@ -42,7 +36,7 @@ class Detector(MapNetwork):
         extra = len(LEVELS) - len(STRIDES)
         self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH, extra=extra)
         spread(self.pyramid)
-        norm = partial(nn.GroupNorm, _GROUPS)
+        norm = partial(nn.GroupNorm, GROUPS)
         self.head = RetinaNetHead(WIDTH, each_place(anchors), classes, norm_layer=norm)
 
     def forward(self, images: Tensor) -> Tensor:

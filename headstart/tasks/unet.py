@@ -8,12 +8,13 @@ from headstart.tasks.decoder import LICENCE, PACKAGE, Decoded
 from headstart.tasks.heads import Head, Plain
 from headstart.weights import Backbone
 
-WIDTHS = (128, 64, 48, 32)
-"""Of the maps at 1/16, 1/8, 1/4 and 1/2; half of the package's own, which are made for larger backbones."""
+WIDTHS = (128, 64, 48)
+"""Of the maps at 1/16, 1/8 and 1/4: half of the package's own, which are made for larger backbones. It ends at a quarter of
+the size: a network's finest map shows nothing finer."""
 
 
 def build(backbone: Backbone, classes: int, settings: Plain) -> Decoded:
-    """The network; its logits have half the size of the images."""
+    """The network; its logits have a quarter of the size of the images."""
     del settings
 
     def make(channels: list[int]) -> nn.Module:
@@ -28,7 +29,7 @@ def build(backbone: Backbone, classes: int, settings: Plain) -> Decoded:
 HEAD = Head(
     name="unet",
     tasks=("segment",),
-    summary="from the coarsest map back up to half the size, joined at each size by the backbone's own map",
+    summary="from the coarsest map back up to a quarter of the size, joined at each size by the backbone's own map",
     source="Ronneberger et al. 2015, U-Net",
     licence=LICENCE,
     build=build,
