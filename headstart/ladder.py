@@ -24,6 +24,7 @@ from headstart.features import View
 from headstart.heads.logistic import LinearHead
 from headstart.methods import METHODS
 from headstart.metrics import fit_temperature, told, wilson
+from headstart.metrics.classwise import Classwise
 from headstart.planning import Plan, Rung, confidence, not_worth
 from headstart.tasks import Mirrored, Network, Turned
 from headstart.training import Event, FitResult, Pace, TrainingData
@@ -48,6 +49,7 @@ class Outcome:
 
     Attributes:
         temperature: fitted for this rung's network.
+        classwise: what is part of the head instead, where that paid more; see `FitResult`.
         seconds: of training.
         kept: whether it was the best so far when it ended.
         reason: in words.
@@ -64,6 +66,7 @@ class Outcome:
     facts: dict[str, object]
     ledger: Ledger
     metrics: dict[str, float] = field(default_factory=dict)
+    classwise: Classwise | None = None
 
 
 @dataclass(frozen=True)
@@ -296,6 +299,7 @@ def _save(
         facts=result.facts,
         ledger=ledger,
         metrics={data.task.primary: float(_scores(result.val_logits, data).mean())},
+        classwise=result.classwise,
     )
     state = {name: value.contiguous() for name, value in result.model.state_dict().items()}
     # A stream, not a path: only then does torch's error tell that the disk is full.
@@ -425,10 +429,7 @@ def _cook(task: Climb, best: Climbed, members: list[tuple[Climbed, Adapted]], *,
         facts={"members": names, "tried": found.tried},
     )
     if len(names) == 1:
-        told = (
-            False,
-            f"no average has a lower validation loss than {names[0]} alone: {best.outcome.method} stays",
-        )
+        told = False, f"no average has a lower loss than {names[0]} alone: {best.outcome.method} stays"
     else:
         kept, reason = judge(result, best, data, candidates=tries + found.tried)
         told = kept, f"the average of {', '.join(names)}: {reason}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from headstart._core.records import record
 from headstart.metrics import ClassScores, Comparison, Metric, ReliabilityBin, RiskPoint
 from headstart.metrics.assessment import Assessment
+from headstart.metrics.classwise import Classwise
 from headstart.metrics.conformal import Conformal
 
 Labels = NDArray[np.int64]
@@ -68,6 +69,7 @@ class About:
 
     Attributes:
         temperature: by which logits are divided.
+        classwise: scales and shifts that are part of the logits; None where there are none.
         seed: of the bootstrap.
         seconds: spent so far, by stage, with `total`.
     """
@@ -79,6 +81,7 @@ class About:
     temperature: float
     seed: int
     seconds: dict[str, float]
+    classwise: Classwise | None = None
 
 
 @record
@@ -200,6 +203,7 @@ class Evaluation:
         slices: where it fails; None where it was not looked.
         selection: None where there was one candidate.
         places: of boxes and masks, on the test split; None for other tasks.
+        classwise: how each class's logit was calibrated by itself; None where one temperature does as well.
     """
 
     task: str
@@ -222,3 +226,4 @@ class Evaluation:
     slices: Slices | None = None
     selection: Selection | None = None
     places: Assessment | None = None
+    classwise: Classwise | None = None

@@ -30,6 +30,12 @@ def probabilities(answers: Answers, about: About) -> Floats:
     return TASKS[about.task].probabilities(answers.logits / about.temperature)
 
 
+def uncalibrated(answers: Answers, about: About) -> Floats:
+    """Probabilities (N, classes) by the logits as they were before anything was done to make them true."""
+    logits = answers.logits if about.classwise is None else about.classwise.undone(answers.logits)
+    return TASKS[about.task].probabilities(logits)
+
+
 def confidences(probability: Floats, truth: Labels) -> tuple[Floats, Floats]:
     """Confidence in each answer given, and whether it was right; for multi-label every decision is an answer."""
     if truth.ndim == 1:
@@ -70,7 +76,7 @@ def _calibration(
 
 def _score_single(answers: Answers, about: About) -> dict[str, Metric]:
     truth, units, n = answers.truth, answers.units, len(answers.truth)
-    probability, raw = probabilities(answers, about), TASKS[about.task].probabilities(answers.logits)
+    probability, raw = probabilities(answers, about), uncalibrated(answers, about)
     draws = draw(n, seed=about.seed, groups=units)
     confidence, right = confidences(probability, truth)
     metrics = {
@@ -82,7 +88,7 @@ def _score_single(answers: Answers, about: About) -> dict[str, Metric]:
         metrics["top5_accuracy"] = proportion(single.hits(probability, truth, top=_TOP), units)
     metrics["log_loss"] = mean(single.log_losses(probability, truth), draws)
     metrics["calibration_error"] = _calibration(confidence, right, draws, None, images=n)
-    metrics["calibration_error_before"] = _calibration(raw.max(1), right, draws, None, images=n)
+    metrics["calibration_error_before"] = _calibration(*confidences(raw, truth), draws, None, images=n)
     metrics["aurc"] = _risk_area(confidence, right, draws)
     return metrics
 
@@ -126,7 +132,7 @@ def _risk_area(confidence: Floats, right: Floats, draws: Draws) -> Metric:
 
 def _score_multi(answers: Answers, about: About) -> dict[str, Metric]:
     truth, units, n = answers.truth, answers.units, len(answers.truth)
-    probability, raw = probabilities(answers, about), TASKS[about.task].probabilities(answers.logits)
+    probability, raw = probabilities(answers, about), uncalibrated(answers, about)
     given = (probability > 0.5).astype(np.int64)
     draws = draw(n, seed=about.seed, groups=units)
     owners = np.repeat(np.arange(n), truth.shape[1])

@@ -28,13 +28,13 @@ from headstart.evaluation.scoring import (
     probabilities,
     proportion,
     score,
+    uncalibrated,
 )
 from headstart.evaluation.slices import find_slices
 from headstart.metrics import draw, reliability
 from headstart.metrics.conformal import sets
 from headstart.metrics.selection import without_luck
 from headstart.metrics.selective import risk_curve
-from headstart.tasks import TASKS
 
 _NOTHING = Aside()
 
@@ -61,7 +61,7 @@ def evaluate(
         splits["val"] = score(val, about)
     probability = probabilities(test, about)
     confidence, right = confidences(probability, test.truth)
-    raw_confidence, raw_right = confidences(TASKS[about.task].probabilities(test.logits), test.truth)
+    raw_confidence, raw_right = confidences(uncalibrated(test, about), test.truth)
     whole = right if test.truth.ndim == 1 else right.reshape(test.truth.shape).min(1)
     return Evaluation(
         task=about.task,
@@ -77,13 +77,17 @@ def evaluate(
             compare(test, other, names=(about.method, name), about=about) for name, other in baselines.items()
         ),
         mistakes=worst(probability, test, about),
-        baselines={name: score(other, replace(about, temperature=1.0)) for name, other in baselines.items()},
+        baselines={
+            name: score(other, replace(about, temperature=1.0, classwise=None))
+            for name, other in baselines.items()
+        },
         classes=about.classes,
         seconds=about.seconds,
         risks=risk_curve(probability.max(1), whole) if test.truth.ndim == 1 else (),
         sets=_sets(probability, test, aside, about),
         slices=find_slices(test, whole, aside, seed=about.seed) if aside.looks else None,
         selection=_selection(aside, val, about),
+        classwise=about.classwise,
     )
 
 

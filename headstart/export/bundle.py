@@ -26,6 +26,7 @@ from headstart.compute import DepthClassifier, Depths, at_depths, trimmed
 from headstart.data.handed import Images, as_sources
 from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
+from headstart.metrics.classwise import Classwise
 from headstart.metrics.conformal import COVERAGE, Conformal
 from headstart.metrics.detection import calibrated
 from headstart.metrics.novelty import Novelty
@@ -66,6 +67,8 @@ class Manifest:
         width: size of the features that the head reads.
         preprocess: the contract of the model's input.
         temperature: > 0; logits are divided by it before the activation.
+        classwise: a scale and a shift of each class's logit, already part of the head in the tensors, where they paid more
+            than a temperature; None where one temperature does.
         threshold: least score of an answer that is shown, for boxes; chosen on validation images.
         calibration: slope and offset of what a box's score becomes: sigmoid(slope * logit(score) + offset).
         precision: that the threshold was chosen for; 0: the best F1.
@@ -92,6 +95,7 @@ class Manifest:
     method: str
     head: HeadSpec = field(default_factory=HeadSpec)
     temperature: float = 1.0
+    classwise: Classwise | None = None
     threshold: float = 0.0
     calibration: tuple[float, float] = (1.0, 0.0)
     precision: float = 0.0

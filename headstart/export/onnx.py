@@ -71,7 +71,7 @@ def write(bundle: Bundle, path: Path) -> None:
     N, H and W may differ from call to call. Resize, crop, scaling, normalisation, network, temperature and
     activation are inside, and so is the mirror image where the bundle's answers are averaged over it. The metadata
     hold the class names (`classes`: a JSON list in output order), the task, the weights and their licence, the
-    preprocessing, the temperature and the version of headstart.
+    preprocessing, the temperature (and `classwise`, what is part of the head) and the version of headstart.
 
     Raises:
         BadPlan: when the network is too large for one file.
@@ -211,6 +211,7 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
         "licence": manifest.weights.licence,
         "preprocess": json.dumps(asdict(manifest.preprocess)),
         "temperature": repr(manifest.temperature),
+        "classwise": json.dumps(None if manifest.classwise is None else asdict(manifest.classwise)),
         "mirrored": json.dumps(manifest.mirrored),
         "headstart": manifest.versions.get("headstart", "unknown"),
         "bundle_sha256": manifest.sha256,

@@ -352,9 +352,23 @@ def reliability_section(run: RunFolder) -> dict[str, Any]:
     return {
         "chart": charts.reliability_chart(before, after),
         "temperature": rate_or_missing(temperature),
+        "classwise": _classwise(run.evaluation.get("classwise") or run.manifest.get("classwise") or {}),
         "effect": effect,
         "errors": [(row["label"], f"{row['value']} ({row['interval']}), n = {row['n']}") for row in errors],
     }
+
+
+def _classwise(found: dict[str, Any]) -> str:
+    """How the classes were calibrated apart and what that gained, as a sentence; empty where they were not."""
+    if not is_number(found.get("gain")):
+        return ""
+    words = metric_words("log_loss")
+    return (
+        f"The classes are calibrated apart, each with a scale and a shift that are part of the head: on "
+        f"{plural(found.get('n'), 'image')} that neither was fitted to, the log-loss is lower by "
+        f"{amount(found['gain'], words)} ({interval(found.get('low'), found.get('high'), words)}) than with one temperature "
+        f"({rate_or_missing(found.get('temperature'))})."
+    )
 
 
 def rate_or_missing(value: Any) -> str:

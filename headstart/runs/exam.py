@@ -90,6 +90,7 @@ def _about(task: Climb, best: Climbed, *, seconds: dict[str, float], started: fl
         method=best.outcome.method,
         weights=task.backbone.info.name,
         temperature=best.outcome.temperature,
+        classwise=best.outcome.classwise,
         seed=task.data.seed,
         seconds=spent | {"total": sum(spent.values())},
     )

@@ -321,6 +321,7 @@ def _save_bundle(folder: Path, task: Climb, climbed: Climbed, *, metrics: dict[s
         method=climbed.outcome.method,
         head=task.data.task.head,
         temperature=climbed.outcome.temperature,
+        classwise=climbed.outcome.classwise,
         threshold=shown.threshold,
         calibration=shown.calibration,
         precision=shown.precision,

@@ -29,6 +29,7 @@ from headstart.training.anchor import Anchor
 from headstart.training.averaging import Average
 from headstart.training.begin import reestimate_norms, start_head, take_heads
 from headstart.training.blend import SHARES, best_share, between, calibrated_losses, start_of
+from headstart.training.calibrating import calibrate, fold_into
 from headstart.training.class_weights import weights_of
 from headstart.training.compiling import Compiled, pays
 from headstart.training.engine import Engine, Loss, Part, default_micro
@@ -197,7 +198,11 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     that was killed goes on from its last checkpoint and ends with the same bits as one that was not.
     """
     file, name = pace.folder / checkpoint.CHECKPOINT, adapted.method.name
+    began = time.monotonic()
     loop, progress = _open(adapted, data, pace)
+    pace = replace(
+        pace, planned=pace.planned - (time.monotonic() - began)
+    )  # storing a frozen part is the rung's own
     targets = data.task.targets(data.train, len(data.classes))
     resumed_at, saved = time.monotonic() - progress.seconds, time.monotonic()
     ended = ""
@@ -418,11 +423,14 @@ def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict
         keep=lambda outputs, samples: rows_of(outputs, samples, data),
     )
     targets = data.task.targets(data.val, len(data.classes))
+    found = calibrate(data, logits, targets, model=loop.model)
+    fold_into(loop.model, found)
     return FitResult(
         method=loop.adapted.method.name,
         model=loop.model.cpu().eval(),
-        val_logits=logits,
-        temperature=data.task.temperature(logits, targets),
+        val_logits=found.apart(logits, np.arange(len(logits))),
+        temperature=found.temperature,
+        classwise=found.classwise,
         seconds=progress.seconds,
         ended=ended,
         facts={

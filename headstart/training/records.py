@@ -16,6 +16,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.features import FeatureStore
 from headstart.heads.logistic import LinearHead
+from headstart.metrics.classwise import Classwise
 from headstart.tasks import Network, Task
 
 
@@ -103,6 +104,8 @@ class FitResult:
         crossed: cross-validated answers on the training images (N, classes), each by a head that did not see the image;
             None where the method does not cross-validate.
         head: the head that gave `val_logits`, where the model's own has since been fitted on those images too; else None.
+        classwise: a scale and a shift of each class's logit that paid more than a temperature and are part of the head;
+            `val_logits` and `crossed` have them too, each image by what was fitted without it. Else None.
     """
 
     method: str
@@ -114,3 +117,4 @@ class FitResult:
     facts: dict[str, Any]
     crossed: NDArray[np.float64] | None = None
     head: LinearHead | None = None
+    classwise: Classwise | None = None

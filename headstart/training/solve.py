@@ -15,8 +15,8 @@ from headstart.features import View, views
 from headstart.heads.logistic import LinearHead
 from headstart.heads.probe import STRENGTHS, Path, Problem, group_numbers, walk
 from headstart.methods.depth_probe import DepthProbeParams
-from headstart.metrics import fit_temperature
 from headstart.tasks import Network
+from headstart.training.calibrating import calibrate
 from headstart.training.class_weights import class_weights, label_counts
 from headstart.training.depths import Scaling, choose_depths
 from headstart.training.judged import judged
@@ -67,7 +67,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
 
     The strength is chosen inside the training split. The answers on the validation images come from a head that did not
     see them; after that, where they were taken out of the training images here, the final head is fitted on both, and the
-    temperature on cross-fitted answers to both.
+    calibration on cross-fitted answers to both.
     """
     started, params, name = time.monotonic(), adapted.params, adapted.method.name
     seen = views(params.views, flip=params.flip)
@@ -99,27 +99,32 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         reason=f"strength C = {path.best:g} with {copies} of {params.views} views of each image has the lowest "
         "cross-validated log-loss",
     )
+    crossed, places = path.logits[path.chosen], np.arange(len(data.val))
     if data.refit:
         pooled = probe_problem(data, params.class_weights, pace, pooled=True, seen=seen[:copies], model=model)
         pooled = _scaled(pooled, scaling)
         again = walk(pooled, strengths=(path.best,), count=params.folds, seed=data.seed)
-        temperature = fit_temperature(again.logits[0], pooled.targets)
-        head = again.heads[0]
+        found = calibrate(data, again.logits[0], pooled.targets, model=model)
+        head, places = again.heads[0], places + len(data.train)
+        crossed = found.apart(crossed, np.arange(len(data.train)))
     else:
-        temperature = fit_temperature(val_logits, val_targets)
+        found = calibrate(data, val_logits, val_targets, model=model)
+        crossed = crossed if found.classwise is None else found.classwise(crossed)
     head, honest = (each if scaling is None else scaling.folded(each) for each in (head, honest))
+    head, honest = found.folded(head), found.folded(honest)
     set_head(model, head)
     return FitResult(
         method=name,
         model=model.eval(),
-        val_logits=val_logits,
-        temperature=temperature,
+        val_logits=found.apart(val_logits, places),
+        temperature=found.temperature,
+        classwise=found.classwise,
         seconds=time.monotonic() - started,
         ended="solved",
         facts=_facts(paths, copies, refit=data.refit)
         | ({} if read is None else read.facts)
         | {"runtime": _runtime(data)},
-        crossed=path.logits[path.chosen],
+        crossed=crossed,
         head=honest if data.refit else None,
     )
 
