@@ -165,8 +165,8 @@ def test_labels_of_images_that_have_several(album: Path, tmp_path: Path) -> None
     samples = _all(dataset)
     assert dataset.task == "multilabel"
     true = np.zeros((30, 3))
-    for row, sample in enumerate(samples):
-        true[row, list(sample.labels)] = 1
+    for number, sample in enumerate(samples):
+        true[number, list(sample.labels)] = 1
     believed = true.copy()
     believed[3, (lacks := int(np.flatnonzero(true[3] == 0)[0]))] = 1
     believed[7, (wrong := int(np.flatnonzero(true[7])[0]))] = 0

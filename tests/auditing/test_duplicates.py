@@ -113,6 +113,21 @@ def test_neighbours_among_many() -> None:
     assert seconds[1] < 10 * seconds[0], seconds
 
 
+def test_a_row_has_its_nearest_few_however_many_cells_there_are() -> None:
+    """Not so many for each cell; nine of ten rows that are close to others get the closest of all."""
+    rows = unit(np.random.default_rng(0).standard_normal((3 * SMALL, 6)))
+    found = close_pairs(rows, most=3, floor=0.5)
+    assert len(found) <= 3 * len(rows)
+    some = np.arange(0, len(rows), 40)
+    cosine = rows[some] @ rows.T
+    cosine[np.arange(len(some)), some] = -1
+    told = {tuple(pair) for pair in found.tolist()}
+    hits = [
+        tuple(sorted(pair)) in told for pair in zip(some.tolist(), cosine.argmax(1).tolist(), strict=True)
+    ]
+    assert np.mean(hits) > 0.9
+
+
 def test_rows_that_are_all_alike_end() -> None:
     """A cell that no pivot can cut is gone through in pieces."""
     rows = np.tile(unit(np.random.default_rng(0).standard_normal((4, 8)))[:1], (3 * SMALL, 1))
