@@ -306,7 +306,7 @@ def test_what_a_doubtful_probe_says_of_a_size_is_drawn_to_what_is_usual(
     setting = Setting(facts=known, evidence=found, size=size, native=NATIVE)
     spread = 0.03 if usual == 0.01 else 0.02
     trust = spread**2 / (spread**2 + 0.06**2)  # a fifth; a tenth
-    assert setting.size_loss() == pytest.approx(usual + trust * (0.02 - usual))
+    assert setting.size_loss == pytest.approx(usual + 0.5 * trust * (0.02 - usual))
     wishes = Wishes(given={})
     assert make_plan(known, found, backbone=backbone, wishes=wishes).input_size == chosen
 
@@ -318,19 +318,16 @@ def test_no_difference_on_a_few_images_is_no_proof() -> None:
     )
     known = replace(facts(40), size_quantiles=(300.0,) * 5)
     setting = Setting(facts=known, evidence=replace(CLOSE, sizes=rows, images=40), size=80, native=NATIVE)
-    assert setting.size_loss() == pytest.approx(0.02 * (1 - 0.02**2 / (0.02**2 + 0.025**2)))
+    assert setting.size_loss == pytest.approx(0.02 * (1 - 0.5 * 0.02**2 / (0.02**2 + 0.025**2)))
 
 
 def test_a_sure_probe_is_believed(backbone: Backbone) -> None:
-    """Four points lost, give or take 0.4 (one image of 240): 98 % of that is expected, also of small pictures."""
+    """Four points lost, give or take 0.4 (one image of 240): that depth loses 98 % of it, also with small pictures."""
     rows = sizes((80, 0.92, 0.009), (NATIVE, 0.96, 0.01))
     known = replace(facts(240), size_quantiles=(80.0,) * 5)
     setting = Setting(facts=known, evidence=replace(CLOSE, sizes=rows), size=80, native=NATIVE)
     trust = 1 / (1 + (1 / 240) ** 2 / 0.03**2)
-    assert setting.size_loss() == pytest.approx(0.01 + trust * 0.03)
-    assert setting.size_loss(trust=0.5) == pytest.approx(0.01 + trust * 0.015), (
-        "of other depths than the one that was probed half is believed"
-    )
+    assert setting.size_loss == pytest.approx(0.01 + 0.5 * trust * 0.03), "other depths show half of it"
     made = make_plan(known, setting.evidence, backbone=backbone, wishes=Wishes(given={}))
     assert made.input_size == NATIVE
 
