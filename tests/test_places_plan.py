@@ -13,13 +13,15 @@ from headstart.data.records import DatasetFacts, SplitFacts
 from headstart.evidence import Cost, DepthProbe, Evidence, Recall
 from headstart.methods import METHODS
 from headstart.planning import Plan, Wishes, load_plan, make_plan
-from headstart.planning.places import Pace, early_transfers, measured, pace_of
+from headstart.planning.places import Pace, early_transfers, kept_share, measured, pace_of
 from headstart.similarity import Distance
 from headstart.weights import Backbone, blank
 from tests.test_methods import facts as base_facts
 
 STAGES = (0.05, 0.04, 0.03, 0.02, 0.01)
-COST = Cost(forward=0.05, step=0.25, partial_step=0.13, read=0.01, stages=STAGES, head=0.1, answer=0.005)
+COST = Cost(
+    forward=0.05, step=0.25, partial_step=0.13, read=0.01, stages=STAGES, head=0.1, answer=0.005, prepare=0.01
+)
 TASKS = pytest.mark.parametrize("task", ["detect", "segment"])
 
 
@@ -209,6 +211,20 @@ def test_seconds_by_hand(backbone: Backbone) -> None:
     assert full.seconds(20) == pytest.approx(
         2 + 20 * 52 + 14 * full.look
     )  # looks do not grow with the passes
+
+
+def test_images_are_read_once_as_far_as_there_is_room(backbone: Backbone) -> None:
+    cost, params = replace(COST, prepare=0.002), {"epochs": 10, "views": 4}
+    full = pace_of(METHODS["full"], params, facts(), cost)
+    assert full.epoch == pytest.approx(200 * 0.252)
+    assert full.once == pytest.approx(2 + 200 * 0.008)
+    frozen = pace_of(METHODS["frozen"], params, facts(), cost)
+    assert frozen.once == pytest.approx(2 + 200 * 0.008 + 800 * 0.042 + 80 * 0.05)
+    large = replace(facts(), long_side=4000.0, size_quantiles=(3000.0,) * 5)  # 36 MB each: 29.8 of them fit
+    assert kept_share(large) == pytest.approx(2**30 / (200 * 36e6))
+    assert pace_of(METHODS["full"], params, large, cost).epoch == pytest.approx(
+        200 * (0.25 + 0.002 * kept_share(large) + 0.01 * (1 - kept_share(large)))
+    )
 
 
 def test_few_passes_need_no_more_views(backbone: Backbone) -> None:

@@ -20,7 +20,7 @@ from headstart.data.preprocess import Preprocess
 from headstart.data.records import Sample
 from headstart.evidence.cost import timed_pass
 from headstart.evidence.records import Cost
-from headstart.pixels import PRESETS, Chances, Example, batches, in_order, normalise
+from headstart.pixels import PRESETS, Chances, Example, batches, decoded_scene, in_order, normalise
 from headstart.tasks import Network, Task
 from headstart.weights import Backbone
 
@@ -28,6 +28,7 @@ _BATCH = 4  # a step's share an image is that of eight, and takes half as long t
 _ON_GPU = 8
 _REPEATS = 2
 _READ = 24  # images by which reading is measured
+_WARMING = 2
 _PARTIAL = 2  # last stages that the method `partial` tunes unless asked for others
 _AUGMENT = "medium"  # what training changes images by, unless there are thousands
 
@@ -61,7 +62,8 @@ def measure_cost(boxed: Backbone, samples: Sequence[Sample], *, task: Task, clas
     )
     own = dict(zip(ends, (one + other for one, other in zip(there, back, strict=True)), strict=False))
     stages = tuple(own.get(f"body.{stage.output}", 0.0) for stage in boxed.stages)
-    head, read = there[-1] + back[-1], _read_seconds(samples[:_READ], contract, task=task, seed=seed)
+    head = there[-1] + back[-1]
+    read, prepare = _read_seconds(samples[:_READ], contract, task=task, seed=seed)
     return Cost(
         forward=read + sum(there[:-1]),
         step=sum(stages) + head,
@@ -69,6 +71,7 @@ def measure_cost(boxed: Backbone, samples: Sequence[Sample], *, task: Task, clas
         read=read,
         stages=stages,
         head=head,
+        prepare=min(read, prepare),
         answer=_answer_seconds(network, given, few, task=task, what=(contract, classes)),
     )
 
@@ -107,18 +110,27 @@ def _round(network: Network, given: _Given, ends: list[str], task: Task) -> tupl
     )
 
 
-def _read_seconds(samples: Sequence[Sample], contract: Preprocess, *, task: Task, seed: int) -> float:
-    """Seconds an image of reading, changing and preparing with its truth, on as many threads as there are processors."""
+def _read_seconds(
+    samples: Sequence[Sample], contract: Preprocess, *, task: Task, seed: int
+) -> tuple[float, float]:
+    """Seconds an image of reading, changing and preparing with its truth, and of all but the reading, on all processors."""
 
     def load(position: int, sample: Sample) -> Any:
         chances = Chances(augment=PRESETS[_AUGMENT], flip=True, rng=generator(seed, "cost", position))
         return task.example(sample, contract, chances)
 
-    started = time.perf_counter()
-    with closing(batches(samples, load, groups=in_order(len(samples), _BATCH))) as stream:
-        for _ in stream:
-            pass
-    return (time.perf_counter() - started) / len(samples)
+    def seconds(some: Sequence[Sample]) -> float:
+        started = time.perf_counter()
+        with closing(batches(some, load, groups=in_order(len(some), _BATCH))) as stream:
+            for _ in stream:
+                pass
+        return (time.perf_counter() - started) / len(some)
+
+    seconds(
+        samples[:_WARMING]
+    )  # augmentation imports its package at the first image: seconds that no other one takes
+    decoded = [decoded_scene(sample) for sample in samples]
+    return seconds(samples), seconds(decoded)
 
 
 def _answer_seconds(

@@ -186,6 +186,7 @@ class Cost:
             step that tunes the last k stages on a stored prefix costs the sum of the last k.
         head: for boxes and masks, of a training step of what is put on the network, loss included; it is part of `step` and
             of `partial_step`, and not of `stages`. 0 for linear heads, which cost nothing to speak of.
+        prepare: of preparing a decoded image with its truth once more: training keeps images with boxes or masks decoded.
         answer: of turning the outputs for a validation image into what is judged (boxes without overlaps, counted pixels).
     """
 
@@ -196,6 +197,7 @@ class Cost:
     stages: tuple[float, ...] = ()
     head: float = 0.0
     answer: float = 0.0
+    prepare: float = 0.0
 
 
 @record

@@ -52,13 +52,19 @@ def suggest(
     answer = dense.resolve(FrozenParams, facts, backbone, given, pace=dense.FROZEN)
     if isinstance(answer, Decline):
         return answer
-    params, why = (
-        answer.params,
-        "as many as the network runs over each image; the heads train on what is stored of it",
-    )
-    if "views" not in given and params.augment == "none" and not params.flip:
+    return with_views(answer, given)
+
+
+def with_views(answer: Suggestion, given: dict[str, Any]) -> Suggestion:
+    """The suggestion with as many views of each image as its passes need, and why."""
+    params, why = answer.params, "so often the frozen part runs over each image; what it gives is stored"
+    if "views" in given:
+        why = "asked for"
+    elif params.augment == "none" and not params.flip:
         params, why = replace(params, views=1), "nothing is changed, so one view is all"
-    choice = Choice(what="views", value=str(params.views), why="asked for" if "views" in given else why)
+    else:
+        params = replace(params, views=dense.views_for(params.epochs))
+    choice = Choice(what="views", value=str(params.views), why=why)
     return Suggestion(params=params, choices=(*answer.choices, choice))
 
 

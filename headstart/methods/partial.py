@@ -9,6 +9,7 @@ from headstart._core.records import record
 from headstart.data.annotations import DENSE
 from headstart.data.records import DatasetFacts
 from headstart.methods import full
+from headstart.methods.frozen import with_views
 from headstart.methods.records import WHOLE, Applied, Choice, Decline, Method, Suggestion
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
@@ -46,6 +47,8 @@ def suggest(
     answer = full.resolve(PartialParams, facts, backbone, {"unfreeze": count} | given, evidence=evidence)
     if isinstance(answer, Decline):
         return answer
+    if facts.task in DENSE:
+        answer = with_views(answer, given)
     stages = len(backbone.stages)
     if answer.params.unfreeze >= stages:
         reason = (

@@ -18,6 +18,7 @@ from headstart.planning.worth import told_seconds
 
 _LOOKS = 13  # at the validation images, of a schedule that is not shorter: each costs a good part of a pass
 _LAST = 1  # look at the end, by the whole network
+_ROOM = 2**30  # bytes of decoded images that training keeps
 _START = 2.0  # seconds to build, fold and check a network
 _FORWARD = 1 / 3  # of a training step's time that a forward pass takes
 _FIRST = 0.25  # of the budget that a first rung may have: the ladder plans no more for it
@@ -59,25 +60,36 @@ class Pace:
 def pace_of(method: Method, params: dict[str, Any], facts: DatasetFacts, cost: Cost) -> Pace:
     """What a method with these parameters takes on this data.
 
-    Where a frozen beginning is stored, it runs once for each view, and reading is over then.
+    Where a frozen beginning is stored, it runs once for each view, and reading is over then. Otherwise images are read once
+    and stay decoded, as far as there is room for them.
     """
     n, n_val = facts.n_train, facts.splits["val"].n if "val" in facts.splits else 0
     planned, body = int(params.get("epochs", 1)), cost.step - cost.head
+    kept = kept_share(facts)
+    again = kept * cost.prepare + (1 - kept) * cost.read
+    first = n * (cost.read - again)  # the first view of an image is read besides
     if method.step == "step":
         look = cost.forward + cost.head * _FORWARD + cost.answer
-        return Pace(once=_START, epoch=n * (cost.step + cost.read), look=n_val * look, planned=planned)
+        return Pace(once=_START + first, epoch=n * (cost.step + again), look=n_val * look, planned=planned)
     tuned = 0.0
     if method.step == "partial_step":
         own = cost.stages[-int(params.get("unfreeze", 2)) :]
         tuned = sum(own) if own else body
     views = min(int(params.get("views", 1)), planned)
-    frozen = cost.read + (cost.forward - cost.read) * (1 - tuned / max(body, 1e-12))
+    frozen = (cost.forward - cost.read) * (1 - tuned / max(body, 1e-12))
     return Pace(
-        once=_START + (views * n + n_val) * frozen,
+        once=_START + first + views * n * (again + frozen) + n_val * (cost.read + frozen),
         epoch=n * (cost.head + tuned),
         look=n_val * ((cost.head + tuned) * _FORWARD + cost.answer),
         planned=planned,
     )
+
+
+def kept_share(facts: DatasetFacts) -> float:
+    """Share of the training images that stay decoded in memory, in (0, 1]."""
+    short = facts.size_quantiles[len(facts.size_quantiles) // 2] if facts.size_quantiles else facts.long_side
+    size = 3.0 * facts.n_train * facts.long_side * short
+    return min(1.0, _ROOM / max(size, 1.0))
 
 
 def choose(

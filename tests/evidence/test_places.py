@@ -260,7 +260,7 @@ def test_all_of_it_survives_its_file(dataset: Dataset, tmp_path: Path) -> None:
     assert found.cost.step == pytest.approx(sum(found.cost.stages) + found.cost.head)
     assert found.cost.head < found.cost.partial_step < found.cost.step
     assert min(found.cost.read, found.cost.answer, found.cost.head) > 0
-    assert found.cost.forward > found.cost.read
+    assert found.cost.forward > found.cost.read >= found.cost.prepare > 0
     assert found.sizes == ()
     assert found.skipped == ()
     records.save(tmp_path / "evidence.json", found)
