@@ -48,10 +48,10 @@ from headstart.weights import Backbone
 
 Answer = dict[str, Any]
 
-POOL = 800
+POOL = 400
 """Training images of a set that are drawn from, at most."""
 
-DRAWS = {50: 6, 100: 4, 300: 2}
+DRAWS = {50: 4, 100: 2}
 """Images to learn from -> draws; every draw leaves the rest of the pool to judge by."""
 
 _LEFT = 100  # images to judge by, at least
