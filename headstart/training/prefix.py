@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -212,10 +213,14 @@ def split(engine: Engine, pixels: Pixels, boundary: Boundary, clock: Clock) -> t
         shape = tuple(stored_of(network, boundary.name, images).shape[1:])
     if len(shape) == 3:
         shape = (shape[1], shape[2], shape[0])
-    store = _Store(engine, pixels, boundary, truth, shape)
+    store, started = _Store(engine, pixels, boundary, truth, shape), time.monotonic()
     rows = store.rows(clock)
     if rows is None:
         return None
+    engine.notes.append(
+        f"the frozen part is stored for {boundary.views} views of {len(pixels.data.train)} training images and for "
+        f"{len(pixels.data.val)} to validate by: {told_size(rows.nbytes)} in {time.monotonic() - started:.0f} s"
+    )
     left = {name for name, module in suffix.named_modules() if isinstance(module, nn.Conv2d)}
     pairs = tuple(pair for pair in engine.twin.pairs if pair[0] in left)
     twin = Folded(source=engine.twin.source, network=suffix, pairs=pairs)

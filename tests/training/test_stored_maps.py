@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -220,13 +221,36 @@ def test_a_disk_without_room_is_told_and_not_filled(
     assert not (tmp_path / "new").exists()
 
 
+def test_what_storing_takes_is_not_planned_for_again(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of("detect", backbone)
+    real, seen = gradient._resolve_steps, list[float]()
+
+    def spy(loop: Any, progress: Any, pace: Pace) -> Any:
+        seen.append(pace.planned)
+        return real(loop, progress, pace)
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.5)
+        return split(*given)
+
+    split = prefix.split
+    monkeypatch.setattr(prefix, "split", slow)
+    monkeypatch.setattr(gradient, "_resolve_steps", spy)
+    pace = Pace(clock=Clock(1000), folder=tmp_path, planned=100.0)
+    run(prepared("frozen", backbone, data), data, pace)
+    assert seen
+    assert seen[0] < 99.5
+
+
 def test_one_view_where_nothing_changes(backbone: Backbone) -> None:
     facts: Any = _Facts("segment")
     plain = {"augment": "none", "flip": False}
     views = [
         METHODS["frozen"].suggest(facts, None, backbone, given) for given in ({}, plain, plain | {"views": 3})
     ]
-    assert [each.params.views for each in views if isinstance(each, Suggestion)] == [4, 1, 3]
+    assert [each.params.views for each in views if isinstance(each, Suggestion)] == [8, 1, 3]
 
 
 def test_truth_survives_its_row() -> None:
