@@ -37,6 +37,12 @@ _FINE = (
 _PRIOR = 0.01  # that an anchor is an object, before training (Lin et al. 2017, focal loss)
 _HIDDEN = 20.0  # taken from the logit of what is no peak: behind all peaks, yet in order
 _SAME = 0.5  # overlap from which a proposal is an object
+_CALM = (
+    10.0,
+    10.0,
+    5.0,
+    5.0,
+)  # what the second look says of a box is divided by: small steps for small corrections
 _BOX = 4  # columns of a box, or of a change
 
 
@@ -59,9 +65,12 @@ class Detector(MapNetwork):
         self.pyramid = Pyramid(tuple(row.channels for row in self.taps), WIDTH, extra=extra)
         spread(self.pyramid)
         self.first = RPNHead(WIDTH, each_place(anchors))
+        spread(self.first.conv)  # torchvision's begins so small that it learns nothing for long
         nn.init.constant_(self.first.cls_logits.bias, -math.log((1 - _PRIOR) / _PRIOR))
         self.second = TwoMLPHead(WIDTH * _CELLS**2, HIDDEN)
         self.head = nn.Linear(HIDDEN, classes + 1 + _BOX)
+        nn.init.zeros_(self.head.weight[-_BOX:])  # a proposal is right until something else is learnt
+        nn.init.zeros_(self.head.bias[-_BOX:])
 
     def forward(self, images: Tensor) -> Tensor:
         """Answers (N, A + R, classes + 9) for normalised images (N, 3, H, W)."""
@@ -79,7 +88,8 @@ class Detector(MapNetwork):
         seen = _looked_at([level.float() for level in levels], proposals)
         said = self.head(self.second(seen)).reshape(*proposals.shape[:2], -1)
         first = F.pad(torch.cat([objects, ways], 2), (0, self.classes + _BOX))
-        second = torch.cat([said, proposals], 2)
+        calm = torch.tensor(_CALM, dtype=said.dtype, device=said.device)
+        second = torch.cat([said[..., :-_BOX], said[..., -_BOX:] / calm, proposals], 2)
         return torch.cat([first.float(), second.float()], 1)
 
     def _peaks(self, logits: list[Tensor]) -> Tensor:
