@@ -241,6 +241,20 @@ def test_sgd_gets_a_rate_of_its_own(backbone: Backbone) -> None:
     assert own.params.learning_rate == 0.5
 
 
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_random_weights_learn_alike_at_every_depth(backbone: Backbone, task: str) -> None:
+    """Rates that fall towards the input protect what pretraining left there; heads are no newer than random weights."""
+    given = replace(facts(), task=task)
+    tuned = METHODS["full"].suggest(given, None, backbone, {})
+    scratch = METHODS["scratch"].suggest(given, None, backbone, {})
+    assert isinstance(tuned, Suggestion)
+    assert isinstance(scratch, Suggestion)
+    assert tuned.params.layer_decay < 1 < tuned.params.head_factor
+    assert (scratch.params.layer_decay, scratch.params.head_factor) == (1, 1)
+    assert scratch.params.learning_rate > tuned.params.learning_rate
+    assert scratch.params.epochs > tuned.params.epochs
+
+
 def test_many_images_are_blended_and_long_schedules_averaged(backbone: Backbone) -> None:
     """100,000 images, 8 passes, batches of 32: 25,000 steps, of which an average remembers a twentieth, 1 / 1,250."""
 

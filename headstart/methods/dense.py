@@ -60,6 +60,11 @@ TUNED = Pace(
 FROZEN = Pace(steps=400, values={"learning_rate": 1.5e-3, "head_factor": 1.0, "warmup": 0.05, "patience": 25})
 """Heads alone on a frozen network: soon at the end of what they can."""
 
+SCRATCH = Pace(
+    steps=TUNED.steps, values=TUNED.values | {"learning_rate": 1e-3, "layer_decay": 1.0, "head_factor": 1.0}
+)
+"""Random weights: everything is as new as the heads and learns as fast."""
+
 
 def resolve(
     kind: type[Kind], facts: DatasetFacts, backbone: Backbone, given: dict[str, Any], *, pace: Pace = TUNED

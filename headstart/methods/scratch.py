@@ -74,7 +74,10 @@ def suggest(
         reasons |= dict.fromkeys(
             ("mixup", "cutmix"), f"{n} images and a long schedule: each step does one of both"
         )
-    answer = full.resolve(ScratchParams, facts, backbone, values | given, evidence=evidence)
+    if facts.task in DENSE:
+        answer = dense.resolve(ScratchParams, facts, backbone, values | given, pace=dense.SCRATCH)
+    else:
+        answer = full.resolve(ScratchParams, facts, backbone, values | given, evidence=evidence)
     if isinstance(answer, Decline):
         return answer
     choices = tuple(
