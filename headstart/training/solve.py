@@ -81,10 +81,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     val_features = rows_of(model, data.store, data.val, clock=pace.clock)
     val_features = val_features if scaling is None else scaling(val_features)
     val_targets = data.task.targets(data.val, len(data.classes))
-    paths = {
-        count: walk(problem.first(count), strengths=STRENGTHS, count=params.folds, seed=data.seed)
-        for count in sorted({1, min(2, params.views), params.views})
-    }
+    paths = _walks(problem, params.views, folds=params.folds, seed=data.seed)
     copies = min(paths, key=lambda count: min(paths[count].losses))
     path = paths[copies]
     head = honest = path.heads[path.chosen]
@@ -121,9 +118,7 @@ def solve(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
         classwise=found.classwise,
         seconds=time.monotonic() - started,
         ended="solved",
-        facts=_facts(paths, copies, refit=data.refit)
-        | ({} if read is None else read.facts)
-        | {"runtime": _runtime(data)},
+        facts=_facts(paths, copies, data) | ({} if read is None else read.facts),
         crossed=crossed,
         head=honest if data.refit else None,
     )
@@ -134,15 +129,24 @@ def _scaled(problem: Problem, scaling: Scaling | None) -> Problem:
     return problem if scaling is None else replace(problem, features=scaling(problem.features))
 
 
+def _walks(problem: Problem, most: int, *, folds: int, seed: int) -> dict[int, Path]:
+    """The regularisation paths with one view of each image, with two, and with all: number of views -> path."""
+    return {
+        count: walk(problem.first(count), strengths=STRENGTHS, count=folds, seed=seed)
+        for count in sorted({1, min(2, most), most})
+    }
+
+
 def _runtime(data: TrainingData) -> dict[str, object]:
     """Which runtime computed the features, how closely it agreed with eager float32, and why it was chosen."""
     found = data.store.runtime
     return {} if found is None else to_plain(found)
 
 
-def _facts(paths: dict[int, Path], copies: int, *, refit: bool) -> dict[str, object]:
+def _facts(paths: dict[int, Path], copies: int, data: TrainingData) -> dict[str, object]:
     path = paths[copies]
     return {
+        "runtime": _runtime(data),
         "strength": path.best,
         "views": copies,
         "log_loss_by_views": {str(count): min(each.losses) for count, each in paths.items()},
@@ -150,5 +154,5 @@ def _facts(paths: dict[int, Path], copies: int, *, refit: bool) -> dict[str, obj
             {"strength": s, "log_loss": loss, "standard_error": error}
             for s, loss, error in zip(path.strengths, path.losses, path.errors, strict=True)
         ],
-        "refitted_on_validation_images": refit,
+        "refitted_on_validation_images": data.refit,
     }

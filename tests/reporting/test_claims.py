@@ -15,7 +15,7 @@ CLAIM = re.compile(r"\b(better|improves?|improved|beats?|beaten|outperforms?|out
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, text) of every string of a module but its docstrings, or of every line of a template."""
+    """(line, text) of every string of a module but its docstrings and titles of papers, or of every line of a template."""
     if path.suffix == ".jinja":
         yield from enumerate(
             re.sub(r"\{#.*?#\}", "", path.read_text(encoding="utf-8"), flags=re.S).splitlines(), 1
@@ -27,8 +27,11 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
+    cited = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "source"
+    }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told | cited:
             yield node.lineno, node.value
 
 

@@ -156,10 +156,15 @@ def test_an_average_of_much_of_a_schedule_is_judged_beside_the_network(
     adapted = adapt(rung, blank("test_resnet"), classes=2, seed=0, task=data.task)
     loop, progress = gradient._open(adapted, data, Pace(clock=Clock(None), folder=tmp_path))
     assert loop.alone == alone
-    passes = []
+    passes: list[Loop] = []
     with pytest.MonkeyPatch.context() as patch:
         validate = Loop.validate
-        patch.setattr(Loop, "validate", lambda self: passes.append(1) or validate(self))
+
+        def counted(self: Loop) -> Any:
+            passes.append(self)
+            return validate(self)
+
+        patch.setattr(Loop, "validate", counted)
         event = gradient._validate(loop, progress)
     assert len(passes) == (1 if alone else 2)
     assert event.metrics
