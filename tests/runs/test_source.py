@@ -255,8 +255,8 @@ def test_where_pilots_show_nothing_the_ranking_stands() -> None:
     chosen, why = settle(found, [flown("a", 0.90), flown("b", 0.91)], prefer="accuracy")
     assert chosen == "a"
     assert why == (
-        "The ranking's reason. Short fine-tunings, judged on 200 training images held out (a 90.0%, b 91.0%), "
-        "do not contradict it."
+        "The ranking's reason. Short fine-tunings, judged on 200 training images held out (a 90.0% (85.1% to 93.4%), "
+        "b 91.0% (86.2% to 94.2%)), do not contradict it."
     )
 
 
