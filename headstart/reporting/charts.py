@@ -15,6 +15,7 @@ from headstart._core.records import record
 from headstart.reporting.wording import MINUS
 
 WIDTH, HEIGHT = 420, 270
+_LETTER = 9.0  # units that a bold letter of a label takes on a phone, where letters are largest
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 42
 
 Points = tuple[tuple[float, float], ...]
@@ -144,7 +145,8 @@ def interval_chart(rows: Sequence[Mark], *, x: str, percent: bool = True) -> Mar
         py = TOP + 46 * k + 32
         tone = "accent" if row.main else "muted"
         low, mid, high = (22 + (value - steps[0]) * scale for value in (row.low, row.value, row.high))
-        anchor, at = ("start", min(low, WIDTH - 230.0)) if low < WIDTH / 2 else ("end", max(high, 230.0))
+        room = min(_LETTER * min(len(row.label), 40), WIDTH - 22.0)
+        anchor, at = ("start", min(low, WIDTH - room)) if low < WIDTH / 2 else ("end", max(high, room))
         body.append(_text(at, py - 12, row.label, anchor=anchor, css="strong" if row.main else "", cut=40))
         body.append(_whisker(low, py, high, py, tone))
         body.append(_dot(mid, py, tone, radius=5.5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeGuard
@@ -144,6 +145,7 @@ _MEANINGS = {
     "soup": "The weights of networks that were tuned from the same start, averaged; in use it costs what one costs.",
     "mirror": "Every image is looked at twice, once in a mirror, and both answers are averaged, in twice the time.",
 }
+_KEY = re.compile(r"\b[a-z0-9]+(?:_[a-z0-9]+)+\b")
 _STAGES = ("before", "uncalibrated", "raw", "after")
 
 
@@ -301,8 +303,12 @@ def sentence(words: Any) -> str:
 
     >>> sentence("the first usable model"), sentence(None)
     ('The first usable model.', '')
+    >>> sentence("image_ap 60.0% on 87 validation images")
+    'AP of each image 60.0% on 87 validation images.'
     """
-    said = str(words or "").strip()
+    said = _KEY.sub(
+        lambda found: _WORDS[found[0]].label if found[0] in _WORDS else found[0], str(words or "")
+    ).strip()
     return said[:1].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".") if said else ""
 
 

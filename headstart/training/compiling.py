@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from headstart.training.engine import out_of_memory
+
 WORTH_COMPILING = 1.5e15
 """Floating-point operations of all forward passes of a run from which compiling pays on a GPU.
 
@@ -57,8 +59,8 @@ class Compiled:
             return self.network(images)
         try:
             outputs = self._fast(images)
-        except Exception as error:
-            if self._proven or "memory" in str(error).lower():  # the engine knows what to do then
+        except Exception as error:  # compilers raise anything; the reason is told, and the network runs
+            if self._proven or out_of_memory(error):  # the engine knows what to do then
                 raise
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             self.notes.append(f"the network could not be compiled and runs as it is: {first}")
