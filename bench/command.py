@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     out = Path(options.out).resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files go
+    if options.work:
+        Path(options.work).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="headstart-bench-", dir=options.work or None) as folder:
         bench = _open(options, Path(folder).resolve())
         if fault := _fault(bench):
