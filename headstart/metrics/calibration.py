@@ -20,6 +20,23 @@ _PER_BIN = 20  # images of a bin, at least: with fewer its share of right answer
 _LOG_BOUNDS = (math.log(0.05), math.log(20.0))
 
 
+def doubted(truth: NDArray[np.int64], *, classes: int) -> Floats:
+    """The truth (N, classes) with the doubt that N images leave, however rightly all of them are answered: 1 / (N + 2).
+
+    Args:
+        truth: (N,) class indices, or (N, classes) of 0 and 1.
+        classes: how many there are.
+
+    Source: Laplace's rule of succession; for calibration Platt 1999, Probabilistic outputs for support vector machines.
+    """
+    doubt = 1 / (len(truth) + 2)
+    if truth.ndim == 2:
+        return np.asarray(truth + doubt * (1 - 2 * truth), np.float64)
+    wanted = np.full((len(truth), classes), doubt / max(1, classes - 1))
+    wanted[np.arange(len(truth)), truth] = 1 - doubt
+    return wanted
+
+
 def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
     """The number T > 0 for which logits / T have the lowest log-loss; 1 where nothing can be fitted.
 
@@ -30,20 +47,14 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
         logits: (N, classes), of images that the network was not trained on.
         truth: (N,) class indices, or (N, classes) of 0 and 1.
 
-    Source: Guo et al. 2017, On calibration of modern neural networks; the doubt is Laplace's rule of succession, as in
-        Platt 1999, Probabilistic outputs for support vector machines.
+    Source: Guo et al. 2017, On calibration of modern neural networks; for the doubt see `doubted`.
     """
     from scipy.optimize import minimize_scalar  # 0.2 s that only fitting needs to pay
 
     if not len(logits):
         return 1.0
 
-    doubt = 1 / (len(logits) + 2)
-    if truth.ndim == 2:
-        wanted = truth + doubt * (1 - 2 * truth)
-    else:
-        wanted = np.full(logits.shape, doubt / max(1, logits.shape[1] - 1))
-        wanted[np.arange(len(truth)), truth] = 1 - doubt
+    wanted = doubted(truth, classes=logits.shape[1])
 
     def loss(log_temperature: float) -> float:
         scaled = logits / math.exp(log_temperature)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart._core.records import record
 from headstart._core.seed import generator
-from headstart.metrics.calibration import fit_temperature
+from headstart.metrics.calibration import doubted, fit_temperature
 from headstart.metrics.intervals import Z95
 from headstart.metrics.losses import row_losses
 
@@ -130,11 +130,11 @@ def fit_classwise(logits: NDArray[np.floating[Any]], truth: Labels, *, seed: int
 
 
 def _fit(logits: Floats, truth: Labels, temperature: float) -> tuple[Floats, Floats]:
-    """Scale and shift (classes,) with the lowest log-loss."""
+    """Scale and shift (classes,) with the lowest log-loss against the truth with its doubt, as the temperature has."""
     from scipy.optimize import minimize  # as in fit_temperature
 
     n, classes = logits.shape
-    rows, start = np.arange(n), -math.log(temperature)
+    wanted, start = doubted(truth, classes=classes), -math.log(temperature)
 
     def loss(point: Floats) -> tuple[float, Floats]:
         scale, shift = np.exp(point[:classes]), point[classes:]
@@ -142,9 +142,8 @@ def _fit(logits: Floats, truth: Labels, temperature: float) -> tuple[Floats, Flo
         moved -= moved.max(1, keepdims=True)
         mass = np.exp(moved)
         total = mass.sum(1)
-        value = float((np.log(total) - moved[rows, truth]).mean())
-        step = mass / total[:, None]
-        step[rows, truth] -= 1
+        value = float((np.log(total) - (wanted * moved).sum(1)).mean())
+        step = mass / total[:, None] - wanted
         return value, np.concatenate([(step * logits).sum(0) * scale, step.sum(0)]) / n
 
     found = minimize(

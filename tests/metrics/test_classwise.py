@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from headstart.metrics import classwise, fit_temperature
 from headstart.metrics.classwise import fit_classwise
 from headstart.metrics.losses import row_losses
 
@@ -46,11 +47,24 @@ def test_it_is_the_lowest_point() -> None:
     found = fit_classwise(bent, truth, seed=0)
     assert found is not None
 
+    wanted = np.where(truth[:, None] == np.arange(3), 1 - 1 / 602, 1 / 602 / 2)
+
     def loss(point: np.ndarray) -> float:
-        return float(-log_softmax(bent * point[:3] + point[3:], axis=1)[np.arange(600), truth].mean())
+        return float(-(wanted * log_softmax(bent * point[:3] + point[3:], axis=1)).sum(1).mean())
 
     best = minimize(loss, np.array([1.0, 1, 1, 0, 0, 0]), method="BFGS", options={"gtol": 1e-7}).fun
     assert loss(np.array([*found.whole.scale, *found.whole.shift])) == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("images", [24, 49, 200])
+def test_right_answers_to_few_images_are_no_certainty(images: int) -> None:
+    """By hand: each class at one margin of its own and all answers right, so N + 1 to 1 is what both become at best."""
+    truth = np.arange(images) % 2
+    logits = np.where(truth[:, None] == 0, [3.0, 0.0], [0.0, 1.0])
+    scale, shift = classwise._fit(logits, truth, fit_temperature(logits, truth))
+    moved = logits * scale + shift
+    margin = np.where(truth == 0, moved[:, 0] - moved[:, 1], moved[:, 1] - moved[:, 0])
+    np.testing.assert_allclose(margin, np.log(images + 1), rtol=0.02)
 
 
 def test_it_is_seldom_chosen_where_one_temperature_is_right() -> None:
