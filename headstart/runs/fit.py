@@ -262,7 +262,7 @@ def _mend(folder: Path, decided: Plan, history: History, *, images: int) -> floa
             continue
         found = training.checkpoint_of(place)
         unfinished[rung.method] = found.step if found else 0
-        spent += found.seconds if found else 0.0
+        spent += found.spent if found else 0.0
     history.mend(ended, unfinished)
     return spent
 

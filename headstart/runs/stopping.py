@@ -33,10 +33,13 @@ class Stopper:
 
 
 @contextmanager
-def stopping() -> Iterator[Stopper]:
+def stopping(keeping: str = "the best model so far") -> Iterator[Stopper]:
     """A stopper that Ctrl-C and SIGTERM reach; the second of them ends the process at once, as it would without this.
 
     Only the main thread may listen to signals; in another, nobody asks.
+
+    Args:
+        keeping: what is there after a clean end, as the user is told.
     """
     stopper = Stopper()
     if threading.current_thread() is not threading.main_thread():
@@ -45,7 +48,7 @@ def stopping() -> Iterator[Stopper]:
 
     def ask(number: int, _frame: FrameType | None) -> None:
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        log.warn(f"{name}: ending cleanly with the best model so far (again to stop at once)")
+        log.warn(f"{name}: ending cleanly with {keeping} (again to stop at once)")
         stopper.ask(name)
         for each, handler in before.items():
             signal.signal(each, handler)

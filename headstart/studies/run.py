@@ -68,7 +68,7 @@ def run(name: str, source: str | Path, options: StudyOptions, reading: LoadOptio
     ground = Ground(study, dataset, facts, backbone, task, folder, options.checkpoint_every)
     settings = settle_settings(ground, options, grid, budget)
     files.writable_folder(folder)
-    with locked(folder), stopping() as stopper:
+    with locked(folder), stopping("all that is trained so far") as stopper:
         records.save(folder / SETTINGS, settings)
         clock = Clock(budget)
         stopper.watch(clock)

@@ -30,7 +30,8 @@ class Progress:
         best_step: when it was reached.
         stale: epochs since then.
         losses: training losses since the last event.
-        seconds: training time so far.
+        seconds: training time so far, from the first step on.
+        opened: seconds before it: the network was built, and a frozen part stored; again after each resume.
         first: of it, what the first step took, which is slower than those after it.
         steps: how many there will be; 0 until the pace of the first steps has told how many the budget allows.
         micro: images that pass at once, which memory may have made fewer; 0 before the first step.
@@ -54,6 +55,12 @@ class Progress:
     start: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
     best_averaged: bool = False
+    opened: float = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the rung began, those before an interruption included."""
+        return self.opened + self.seconds
 
 
 def save(path: Path, progress: Progress, model: dict[str, Tensor], optimizer: dict[str, Any]) -> None:

@@ -200,9 +200,9 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
     file, name = pace.folder / checkpoint.CHECKPOINT, adapted.method.name
     began = time.monotonic()
     loop, progress = _open(adapted, data, pace)
-    pace = replace(
-        pace, planned=pace.planned - (time.monotonic() - began)
-    )  # storing a frozen part is the rung's own
+    earlier, opening = progress.spent, time.monotonic() - began
+    progress.opened += opening
+    pace = replace(pace, planned=pace.planned - opening)  # storing a frozen part is the rung's own
     targets = data.task.targets(data.train, len(data.classes))
     resumed_at, saved = time.monotonic() - progress.seconds, time.monotonic()
     ended = ""
@@ -236,6 +236,7 @@ def train(adapted: Adapted, data: TrainingData, pace: Pace) -> Generator[Event, 
             saved = loop.save(file, progress)
     blended = (yield from _blended(loop, progress)) if not pace.clock.over else {}
     result = _finish(loop, progress, ended or "all epochs done", blended)
+    result = replace(result, seconds=earlier + time.monotonic() - began)
     for left in pace.folder.glob(prefix.PATTERN):
         left.unlink()
     return result
@@ -353,7 +354,7 @@ def _resolve_steps(loop: Loop, progress: checkpoint.Progress, pace: Pace) -> Eve
         event="note",
         rung=loop.adapted.method.name,
         step=progress.step,
-        seconds=progress.seconds,
+        seconds=progress.spent,
         reason=reason,
     )
 
@@ -387,7 +388,7 @@ def _validate(loop: Loop, progress: checkpoint.Progress) -> Event:
         lr=loop.optimizer.param_groups[-1]["lr"],
         metrics=told.metrics | {loop.data.task.judged_by: loss},
         intervals=told.intervals,
-        seconds=progress.seconds,
+        seconds=progress.spent,
         reason="of the averaged weights" if state is averaged else "",
     )
 
@@ -431,7 +432,7 @@ def _finish(loop: Loop, progress: checkpoint.Progress, ended: str, blended: dict
         val_logits=found.apart(logits, np.arange(len(logits))),
         temperature=found.temperature,
         classwise=found.classwise,
-        seconds=progress.seconds,
+        seconds=progress.spent,
         ended=ended,
         facts={
             "steps": progress.step,

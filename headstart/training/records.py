@@ -98,7 +98,7 @@ class FitResult:
         val_logits: what is kept of its answers, of a network that never saw these images: uncalibrated logits (N, classes),
             or for boxes and masks the rows (N, …) of their task.
         temperature: what to divide logits by for calibrated probabilities, fitted on images the network had not seen.
-        seconds: of training alone.
+        seconds: that the rung took, with what was stored before its first step and the last look at the validation images.
         ended: why training ended, in words.
         facts: what the method found out on the way (the chosen strength, the best epoch).
         crossed: cross-validated answers on the training images (N, classes), each by a head that did not see the image;

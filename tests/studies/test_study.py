@@ -249,7 +249,9 @@ def test_what_cannot_be_studied_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_stopping_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Ctrl-C within the third training: two are kept, and the same command ends like one that was left alone."""
     data = images_of("classify", tmp_path)
     options = replace(SMALL, checkpoint_every=0.0)
@@ -269,6 +271,7 @@ def test_stopping_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(Interrupted, match="Stopped by Ctrl-C: 2 of 4 trainings are done") as told:
             run("scratch", data, cut, READING)
     assert told.value.exit_code == 130
+    assert "Ctrl-C: ending cleanly with all that is trained so far" in caplog.text
     assert not (tmp_path / "cut/study.json").exists()
     run("scratch", data, cut, READING)
     assert saved(tmp_path / "cut") == saved(whole.folder)

@@ -239,9 +239,11 @@ def test_what_storing_takes_is_not_planned_for_again(
     monkeypatch.setattr(prefix, "split", slow)
     monkeypatch.setattr(gradient, "_resolve_steps", spy)
     pace = Pace(clock=Clock(1000), folder=tmp_path, planned=100.0)
-    run(prepared("frozen", backbone, data), data, pace)
+    events, result = run(prepared("frozen", backbone, data), data, pace)
     assert seen
     assert seen[0] < 99.5
+    first = next(event for event in events if event.event == "validation")
+    assert 0.5 < first.seconds < result.seconds  # both since the rung began, and the last look comes after it
 
 
 def test_one_view_where_nothing_changes(backbone: Backbone) -> None:
