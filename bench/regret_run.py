@@ -322,7 +322,7 @@ def with_twin(
     again = evidence.measure(
         backbone,
         dataset.train,
-        store=FeatureStore(backbone, among=dataset.samples),
+        store=FeatureStore(backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test)),
         facts=facts,
         options=evidence.Options(seed=seed, sizes=(backbone.info.preprocess.height,), cost=False),
     )

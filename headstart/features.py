@@ -65,7 +65,7 @@ class FeatureStore:
     """Features by image content: the same bytes are never sent through the same network twice.
 
     Rows are kept in the cache folder, under the content of the weights, the preprocessing contract, the depth and the
-    precision of the runtime, so that runs, commands and processes share them; `headstart cache` shows and clears them.
+    runtime, so that runs, commands and processes share them; `headstart cache` shows and clears them.
     The runtime is chosen at the first call and serves all later ones: the features of one run are comparable.
 
     Args:
@@ -126,10 +126,31 @@ class FeatureStore:
         """
         return self._fill(samples, self._pass(samples, tuple(depths), view), clock)
 
+    def network(self, samples: Sequence[Sample], depths: Sequence[str]) -> compute.Network:
+        """The network that answers for these depths, in the runtime that all calls of this store share.
+
+        Args:
+            samples: by whose number the runtime is chosen where the store knows of no others.
+            depths: as for `get_depths`.
+
+        Raises:
+            BadOption: for an unknown depth.
+        """
+        wanted = tuple(depths)
+        if wanted not in self._networks:
+            self._networks[wanted] = compute.choose(
+                self._backbone,
+                self._among or samples,
+                self._backbone.info.preprocess,
+                depths=wanted,
+                passes=self._passes,
+            )
+        return self._networks[wanted]
+
     def add(self, samples: Sequence[Sample], depths: Sequence[str], found: Mapping[str, Features]) -> None:
         """Keep what another pass of the same network computed in eager float32, as `get_depths` would have.
 
-        Nothing is kept where this store's runtime has another precision: its features are to be comparable.
+        Nothing is kept where another runtime answers this store: its features are to be the same to the last bit.
 
         Args:
             samples: scanned ones.
@@ -141,7 +162,7 @@ class FeatureStore:
             BadOption: for an unknown depth.
         """
         through = self._pass(samples, tuple(depths), None)
-        if through.network.precision != compute.ENGINES[compute.REFERENCE].precision:
+        if through.network.chosen.engine != compute.REFERENCE:
             return
         keys = row_keys(sample.digest for sample in samples)
         known = np.ones(len(samples), bool)
@@ -173,17 +194,13 @@ class FeatureStore:
     def _pass(self, samples: Sequence[Sample], depths: tuple[str, ...], view: View | None) -> _Pass:
         """The network and its rows, opened at the first use: to hash its weights takes a moment."""
         contract = self._backbone.info.preprocess
-        if depths not in self._networks:
-            self._networks[depths] = compute.choose(
-                self._backbone, self._among or samples, contract, depths=depths, passes=self._passes
-            )
-        network = self._networks[depths]
+        network = self.network(samples, depths)
         if (depths, view) not in self._rows:
             common = {
                 "arch": self._backbone.info.arch,
                 "weights": compute.content_hash(self._backbone.module),
                 "preprocess": to_plain(contract),
-                "precision": network.precision,
+                "runtime": [network.chosen.engine, network.precision],
             } | ({"view": to_plain(view)} if view else {})
             self._rows[depths, view] = {
                 output: RowStore(namespace(output=output, **common), shape=(width,), dtype=np.float32)

@@ -134,15 +134,12 @@ def choose(
     """
     folder = kept.folder_of(_module(source), preprocess, tuple(depths))
     job = _job(source, preprocess, tuple(depths), count=max(len(samples), passes), folder=folder)
-    chosen = kept.load_verdict(folder)
-    # A kept network is opened in a moment, but few images that other starts gave to torch stay in its precision.
-    if chosen is not None and chosen.precision == ENGINES[REFERENCE].precision:
-        return Network(job, chosen)
-    few = device().type == "cpu" and _few(job)
-    if chosen is not None and not few:
-        return Network(job, chosen)
-    if few:
+    if device().type == "cpu" and _few(job):
+        # Even where a compiled network is kept: what few images are answered must not depend on who was here before.
         return Network(job, _reference(f"{len(samples)} images do not pay for compiling"))
+    chosen = kept.load_verdict(folder)
+    if chosen is not None:
+        return Network(job, chosen)
     pixels = _first(samples, preprocess)
     if pixels is None:
         return Network(job, _reference("no readable image to try"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -42,7 +43,13 @@ class TorchRunner:
         return str(self.dtype).removeprefix("torch.")
 
     def __call__(self, pixels: Pixels) -> Outputs:
-        """Outputs of (N, H, W, 3) 8-bit pixels; they cross to the device as bytes, a quarter of the traffic of floats."""
+        """Outputs of (N, H, W, 3) 8-bit pixels; they cross to the device as bytes, a quarter of the traffic of floats.
+
+        One image is sent as two: a batch of one takes other kernels, whose sums differ in the last digits, and what an image
+        is answered must not depend on the company in which it was computed and then kept.
+        """
+        if len(pixels) == 1:
+            return tuple(each[:1] for each in self(np.repeat(pixels, 2, axis=0)))
         images = torch.from_numpy(pixels)
         if self.where.type == "cuda":
             images = images.pin_memory()

@@ -102,7 +102,7 @@ def _measure_whole(
     started, task = time.monotonic(), TASKS[facts.task]
     probing = choose_images(samples, task, classes=len(facts.classes), limit=asked.images, seed=asked.seed)
     look = match.look_at(probing.samples, clock_over=lambda: bool(watch.over))
-    work = _Work(backbone, samples, probing, watch, asked)
+    work = _Work(backbone, samples, probing, watch, asked, store)
     distance = domain.measure_distance(backbone, samples, store=store, seed=asked.seed, clock=watch)
     found: depths.Found = {}
     fault, learned = probing.fault, None
@@ -115,7 +115,7 @@ def _measure_whole(
         learned = curve.learning_curve(found["output"], probing, task, total=len(samples), seed=asked.seed)
         if learned is None:
             work.skipped.append("No learning curve: too few images to learn from parts of them.")
-    turned = _flips(work, found, store)
+    turned = _flips(work, found)
     costs = _cost(work)
     tried = _sizes(work, found)
     return Evidence(
@@ -144,6 +144,7 @@ class _Work:
     probing: Probing
     clock: Clock
     options: Options
+    store: FeatureStore
     judged: tuple[depths.Judged, ...] = ()
     forward: float | None = None
     operations: int | None = None
@@ -164,27 +165,25 @@ class _Work:
         scale = 1 if compute.device().type == "cpu" else _GPU
         return self.probing.first(max(_FEWEST, int(scale * work / self.operations)))
 
+    def network(self) -> compute.Network:
+        """What computes the features of all depths, so that times are those of the work to come."""
+        return self.store.network(self.samples, depths.depth_names(self.backbone))
+
     def seconds(self) -> float:
         """Seconds per image of a frozen pass at the network's own size, measured once."""
         if self.forward is None:
-            self.forward = sizes.seconds_of_pass(
-                self.backbone,
-                self.probing,
-                among=self.samples,
-                depths=depths.depth_names(self.backbone),
-                clock=self.clock,
-            )
+            self.forward = sizes.seconds_of_pass(self.network(), self.probing, clock=self.clock)
         return self.forward
 
 
-def _flips(work: _Work, found: depths.Found, store: FeatureStore) -> Flips | None:
+def _flips(work: _Work, found: depths.Found) -> Flips | None:
     """What a mirror does at the single depth that knows most."""
     singles = [each for each in work.judged if len(each.outputs) == 1]
     if not singles or not work.wanted("whether images may be mirrored"):
         return None
     best = max(singles, key=lambda each: each.accuracy)
     return flips.measure_flips(
-        work.affordable(_FLIPS_WORK), found, judged=best, store=store, clock=work.clock
+        work.affordable(_FLIPS_WORK), found, judged=best, store=work.store, clock=work.clock
     )
 
 
@@ -206,10 +205,7 @@ def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
     if not work.judged or not others or not work.wanted("other input sizes"):
         return ()
     few = work.affordable(_SIZES_WORK)
-    contract = work.backbone.info.preprocess
-    engine = compute.choose(
-        work.backbone, work.samples, contract, depths=depths.depth_names(work.backbone)
-    ).chosen.engine
+    engine = work.network().chosen.engine
     seconds = [share * work.seconds() for share in sizes.relative_costs(work.backbone, others, engine=engine)]
     best = max(work.judged, key=lambda each: each.accuracy)
     right = [sizes.probe_size(work.backbone, size, few, judged=best, clock=work.clock) for size in others]

@@ -13,7 +13,6 @@ import torch
 from headstart import compute
 from headstart._core.clock import Clock
 from headstart.data.preprocess import Preprocess
-from headstart.data.records import Sample
 from headstart.evidence.depths import Judged, depth_names, judged_alike
 from headstart.evidence.probing import Floats, Probing, mean_and_error
 from headstart.evidence.records import SizeProbe
@@ -128,27 +127,17 @@ def size_probes(
     return tuple(out)
 
 
-def seconds_of_pass(
-    backbone: Backbone,
-    probing: Probing,
-    *,
-    among: Sequence[Sample],
-    depths: Sequence[str],
-    clock: Clock | None = None,
-) -> float:
+def seconds_of_pass(network: compute.Network, probing: Probing, *, clock: Clock | None = None) -> float:
     """Seconds per image of reading, preparing and a frozen pass, in the runtime that serves these images.
 
     Args:
-        backbone: under its own contract.
+        network: that computes their features; with depths that were read already nothing needs compiling.
         probing: images by which it is timed.
-        among: all images that will be asked for: their number decides on the runtime.
-        depths: read besides the output; with those that were read already nothing needs compiling.
         clock: says when to end.
 
     Raises:
         Stopped: when somebody asked for an end.
     """
-    network = compute.choose(backbone, among, backbone.info.preprocess, depths=depths)
     eager = network.chosen.engine == compute.REFERENCE
     samples = probing.samples[: _EAGER if eager else _TIMED]
     compute.run(network, samples[:_WARM], label="warming up", clock=clock)

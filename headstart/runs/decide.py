@@ -162,7 +162,7 @@ def measure(
     return evidence.measure(
         backbone,
         dataset.train,
-        store=FeatureStore(backbone, among=dataset.samples),
+        store=FeatureStore(backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test)),
         facts=facts,
         options=evidence.Options(seed=options.seed, head=options.head, twin=twin),
         clock=Clock(None if budget is None else max(_LEAST, _SHARE * budget)),

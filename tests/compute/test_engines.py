@@ -51,6 +51,22 @@ def test_agrees_with_the_reference_at_every_depth(engine: str, arch: str) -> Non
     assert gate.cosines(alone[0], found[0][:1]).min() > LEAST[row.precision]
 
 
+@pytest.mark.parametrize("engine", [name for name in compute.ENGINES if not name.startswith(("cuda", "mps"))])
+def test_an_image_is_answered_alike_in_any_company(engine: str) -> None:
+    """To the last bit: rows are kept, and a run that finds them must come out as one that computes them."""
+    row = compute.ENGINES[engine]
+    if reason := row.available():
+        pytest.skip(reason)
+    backbone = weights.blank("efficientnet_lite0")
+    contract = backbone.info.preprocess.at(96)
+    pixels = np.stack([picture(seed, 96, 96) for seed in range(9)])
+    network = compute.open_network(backbone, contract, depths=[backbone.stages[3].output], engine=engine)
+    together = network(pixels)
+    for few in (pixels[:1], pixels[:2], pixels[:5]):
+        for whole, part in zip(together, network(few), strict=True):
+            np.testing.assert_array_equal(whole[: len(few)], part)
+
+
 @pytest.mark.skipif(bool(compute.ENGINES["openvino-mixed"].available()), reason="needs bfloat16 arithmetic")
 def test_mixed_keeps_its_first_layers_exact() -> None:
     """The layers that OpenVINO says it computes: float32 from the pixels on, then bfloat16, and nothing between them."""

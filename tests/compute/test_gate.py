@@ -139,6 +139,18 @@ def test_second_start_does_neither_trace_nor_try(
 
 @needs_openvino
 @pytest.mark.usefixtures("only_openvino")
+def test_few_images_are_answered_by_torch_whatever_is_kept(
+    monkeypatch: pytest.MonkeyPatch, backbone: Backbone, samples: Make
+) -> None:
+    """Else a run that came before a larger one could not be repeated after it."""
+    contract = backbone.info.preprocess
+    assert compute.choose(backbone, samples(5), contract).chosen.engine == "openvino"
+    monkeypatch.setattr(network, "WORTH_COMPILING", 1e15)
+    assert compute.choose(backbone, samples(5), contract).chosen.engine == compute.REFERENCE
+
+
+@needs_openvino
+@pytest.mark.usefixtures("only_openvino")
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "verdict", "gone"])
 def test_a_damaged_entry_is_made_again(damage: str, backbone: Backbone, samples: Make) -> None:
     images = samples(3)

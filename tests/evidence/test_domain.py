@@ -73,12 +73,12 @@ def test_the_pass_leaves_the_features_that_a_fit_needs(monkeypatch: pytest.Monke
         np.testing.assert_allclose(found[name], rows, atol=1e-5, rtol=1e-4)
 
 
-def test_a_store_of_another_precision_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_another_runtime_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, train = moved(), stripes(COUNT).train
     store = FeatureStore(backbone)
     names = depth_names(backbone)
     network = compute.choose(backbone, train, backbone.info.preprocess, depths=names)
-    network.chosen = replace(network.chosen, precision="bfloat16")
+    network.chosen = replace(network.chosen, engine="openvino")
     monkeypatch.setattr(compute, "choose", lambda *_, **__: network)
     measured(backbone, store=store)
     monkeypatch.setattr(compute, "stream", None)

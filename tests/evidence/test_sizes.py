@@ -126,7 +126,8 @@ def test_tiny_pictures_need_less_than_224_pixels(test_data: Path, lite: Backbone
 
 def test_a_pass_is_timed_and_larger_inputs_cost_more() -> None:
     images = choose_images(stripes(40).train, TASKS["classify"], classes=2, limit=30, seed=0)
-    assert 0 < seconds_of_pass(tiny(), images, among=images.samples, depths=()) < 1
+    network = FeatureStore(tiny()).network(images.samples, ())
+    assert 0 < seconds_of_pass(network, images) < 1
     small, large = relative_costs(tiny(), (32, 256), engine=compute.REFERENCE)
     assert small < 1 < large, "64 pixels are its own"
     assert large > 4 * small

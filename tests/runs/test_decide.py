@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from headstart import compute
 from headstart._core import records
 from headstart._core.errors import BadInput, BadOption, BadPlan
+from headstart.data.records import DatasetFacts
 from headstart.evidence import Evidence
 from headstart.planning import Plan, load_plan
 from headstart.runs import decide
@@ -159,6 +161,24 @@ def test_a_run_goes_without_the_twin_and_a_plan_shows_it(
     with pytest.raises(_Asked, match="False"):
         runs.fit(place / "fruit", weights=WEIGHTS, out=str(tmp_path / "run"))
     assert [decide.twin_decides(facts(n)) for n in (9_999, 10_000)] == [False, True]
+
+
+@pytest.mark.slow
+def test_measuring_and_fitting_agree_on_the_runtime(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the features of one are in another precision than the other's, and every image is computed twice."""
+    counts, choose, own = set(), compute.choose, blank(WEIGHTS.partition(":")[2]).info.preprocess.height
+
+    def seen(source: Any, samples: Any, contract: Any, **options: Any) -> compute.Network:
+        if options.get("depths") and contract.height == own:
+            counts.add(max(len(samples), options.get("passes", 0)))
+        return choose(source, samples, contract, **options)
+
+    monkeypatch.setattr(compute, "choose", seen)
+    done = runs.fit(place / "fruit", weights=WEIGHTS, budget="20s", out=str(tmp_path / "run"))
+    facts = records.load(DatasetFacts, done.folder / "facts.json")
+    assert counts == {sum(split.n for split in facts.splits.values())}
 
 
 @pytest.mark.slow
