@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 Written = Iterator[tuple[str, str, Image.Image]]
 """(split, class, picture) of everything that a made set consists of."""
 
-TEST = 300
+TEST = 1000
 """Test images of a set, at most: every network passes over all of them."""
 
 _MADE = 1200  # training images of a set that is made, at most
