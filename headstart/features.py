@@ -80,6 +80,7 @@ class FeatureStore:
         self._among = among
         self._passes = passes
         self._networks: dict[tuple[str, ...], compute.Network] = {}
+        self._known_widths: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._rows: dict[tuple[tuple[str, ...], View | None], dict[str, RowStore]] = {}
 
     def get(
@@ -210,13 +211,15 @@ class FeatureStore:
         return _Pass(network, self._rows[depths, view], loader)
 
     def _widths(self, depths: tuple[str, ...]) -> tuple[int, ...]:
-        """Numbers in a row of the output and of each depth; inner ones are found by a blank image."""
+        """Numbers in a row of the output and of each depth; inner ones are found by a blank image, once."""
         if not depths:
             return (self._backbone.width,)
-        contract = self._backbone.info.preprocess
-        blank = np.zeros((1, contract.height, contract.width, 3), np.uint8)
-        found = compute.open_network(self._backbone, contract, depths=depths)(blank)
-        return tuple(each.shape[1] for each in found)
+        if depths not in self._known_widths:
+            contract = self._backbone.info.preprocess
+            blank = np.zeros((1, contract.height, contract.width, 3), np.uint8)
+            found = compute.open_network(self._backbone, contract, depths=depths)(blank)
+            self._known_widths[depths] = tuple(each.shape[1] for each in found)
+        return self._known_widths[depths]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ from headstart.features import FeatureStore
 from headstart.similarity import Distance, Reference
 from headstart.weights import Backbone
 
+_LEAST = 64
+"""Images whose distance is measured where their pass serves nothing else: more of them change the number by less than its
+interval (docs/measures.md)."""
+
 _MEANING = 1  # raised when the same images would get another distance than before
 _NUMBERS = ("overall", "low", "high", "early", "middle", "late")
 
@@ -39,7 +43,7 @@ def measure_distance(
     Args:
         backbone: the network with its pretrained weights.
         samples: the training images, scanned.
-        store: gets the features of these images, at every stage.
+        store: gets the features of these images, at every stage, where they are as its own runtime's.
         seed: of the choice of images and of the bootstrap.
         clock: says when to end.
 
@@ -49,7 +53,11 @@ def measure_distance(
     reference, _ = similarity.reference_of(backbone)
     if reference is None or len(samples) < 2:
         return similarity.domain_distance(backbone, samples, seed=seed, clock=clock)
-    chosen = similarity.even_choice(samples, limit=similarity.LIMIT, seed=seed)
+    engine = store.network(samples, depth_names(backbone)).chosen.engine
+    limit = (
+        similarity.LIMIT if engine == compute.REFERENCE else _LEAST
+    )  # eager torch's pass gives features too
+    chosen = similarity.even_choice(samples, limit=limit, seed=seed)
     kept = _rows(backbone, reference)
     key = row_keys([_key(chosen, seed)])
     row = np.empty((1, *kept.kind.shape))

@@ -44,6 +44,7 @@ class Options:
         sizes: input sizes to try besides the network's own; empty: the images' own sizes say which.
         twin: whether the randomly initialised twin is measured.
         cost: whether training steps are timed.
+        fast: whether a smaller input is wanted for its own sake.
         head: for boxes and masks, whose steps are timed; empty: the task's usual one.
     """
 
@@ -52,6 +53,7 @@ class Options:
     sizes: tuple[int, ...] = ()
     twin: bool = True
     cost: bool = True
+    fast: bool = False
     head: str = ""
 
 
@@ -202,7 +204,18 @@ def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
     others = [size for size in tried if size != own and sizes.takes(work.backbone, size)]
     if len(tried) > 1 and not others:
         work.skipped.append(f"No other input size: this network takes {own} pixels only.")
-    if not work.judged or not others or not work.wanted("other input sizes"):
+    if not work.judged or not others:
+        return ()
+    wished = work.options.sizes or work.options.fast
+    if not wished and not sizes.worth_trying(
+        work.backbone.info.preprocess, short_sides, images=len(work.samples)
+    ):
+        work.skipped.append(
+            f"Other input sizes were not tried: the images have more detail than {own} pixels show, and a smaller input "
+            f"saves hardly any time with {len(work.samples)} of them."
+        )
+        return ()
+    if not work.wanted("other input sizes"):
         return ()
     few = work.affordable(_SIZES_WORK)
     engine = work.network().chosen.engine

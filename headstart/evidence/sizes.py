@@ -27,6 +27,7 @@ LEAST_SIZE = 96
 
 _DETAIL = 0.75  # quantile of the images' short sides that should come through
 _CHEAPER = 0.7  # of the network's own size: half the work
+_MANY = 500  # images from which a smaller input saves more seconds than trying it costs
 _WARM, _TIMED = 8, compute.BATCH  # images of the passes that warm up and that are timed
 _EAGER = 16  # … that are timed in eager torch, which has nothing to fill but one batch
 _COMPARED, _TURNS = 4, 4  # images of a run, and runs, by which sizes are compared
@@ -58,6 +59,21 @@ def candidate_sizes(contract: Preprocess, short_sides: Sequence[int]) -> tuple[i
     between = _multiple((smallest + own) / 2)
     sizes = {smallest, own} | ({between} if needed < _CHEAPER * own else set())
     return tuple(sorted(size for size in sizes if size <= own))
+
+
+def worth_trying(contract: Preprocess, short_sides: Sequence[int], *, images: int) -> bool:
+    """Whether a smaller input may be better, or its saving worth more than the trial.
+
+    Where the images have more detail than the network's own size shows, a smaller one can only save time, and of few
+    images hardly any.
+
+    Args:
+        contract: of the weights.
+        short_sides: of the images, in pixels.
+        images: that there are to learn from.
+    """
+    ranked = sorted(short_sides)
+    return images >= _MANY or ranked[len(ranked) // 2] < contract.height
 
 
 def _multiple(size: float) -> int:

@@ -164,7 +164,9 @@ def measure(
         dataset.train,
         store=FeatureStore(backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test)),
         facts=facts,
-        options=evidence.Options(seed=options.seed, head=options.head, twin=twin),
+        options=evidence.Options(
+            seed=options.seed, head=options.head, twin=twin, fast=options.prefer == "speed"
+        ),
         clock=Clock(None if budget is None else max(_LEAST, _SHARE * budget)),
     )
 

@@ -18,6 +18,7 @@ from headstart.evidence.sizes import (
     seconds_of_pass,
     size_probes,
     takes,
+    worth_trying,
 )
 from headstart.features import FeatureStore
 from headstart.tasks import TASKS
@@ -122,6 +123,18 @@ def test_tiny_pictures_need_less_than_224_pixels(test_data: Path, lite: Backbone
     suffices = [probe for probe in found[:-1] if probe.loss - 1.96 * probe.loss_error <= 0]
     assert suffices, [(probe.size, probe.loss, probe.loss_error) for probe in found]
     assert min(probe.seconds_per_image for probe in suffices) < 0.75
+
+
+@pytest.mark.parametrize(
+    ("side", "images", "expected"),
+    [(32, 50, True), (200, 50, True), (400, 50, False), (400, 499, False), (400, 500, True)],
+)
+def test_large_images_are_shrunk_further_only_where_that_saves_time(
+    side: int, images: int, expected: bool
+) -> None:
+    half = (0.5, 0.5, 0.5)
+    contract = Preprocess(height=224, width=224, resize=256, interpolation="bicubic", mean=half, std=half)
+    assert worth_trying(contract, [side] * 9, images=images) is expected
 
 
 def test_a_pass_is_timed_and_larger_inputs_cost_more() -> None:
