@@ -163,9 +163,14 @@ def _dataset(
             hint="Classification needs two classes or more, one folder (or label) each. If the class folders lie "
             "one level deeper, give that folder.",
         )
-    splits = make_splits(
-        scanned.samples, classes=listing.classes, options=options, task=listing.task, make_test=make_test
-    )
+    try:
+        splits = make_splits(
+            scanned.samples, classes=listing.classes, options=options, task=listing.task, make_test=make_test
+        )
+    except BadInput:
+        for note in listing.notes:  # what was odd about the labels may be why
+            log.warn(note)
+        raise
     for split in ("val", "test"):
         value, usual = getattr(options, f"{split}_fraction"), getattr(_DEFAULTS, f"{split}_fraction")
         if value != usual and split not in splits.made:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from headstart._core.errors import BadInput, BadOption
+from headstart.data import load
 from headstart.data.readers import READERS, Listing
 from headstart.data.records import LoadOptions
 from headstart.data.sources import list_source
@@ -287,6 +288,51 @@ def test_table_with_several_labels_in_a_cell(file: Path, tmp_path: Path) -> None
         ("",),
         ("", "sand"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "separator"),
+    [
+        (("cat|dog", "cat", "bird"), "|"),
+        (("cat; dog", "bird"), ";"),
+        (("cat, dog", "dog", "cat"), ","),
+        (("cat/dog", "dog", "cat"), "/"),
+    ],
+)
+def test_cells_that_look_like_several_labels_are_told(
+    tmp_path: Path, labels: tuple[str, ...], separator: str
+) -> None:
+    listing = listed(_labelled(tmp_path, labels))
+    assert (listing.task, len(listing.classes)) == ("classify", len(labels))
+    (note,) = listing.notes
+    assert repr(labels[0]) in note
+    assert f"--separator '{separator}'" in note
+    several = listed(tmp_path / "list.csv", separator=separator)
+    assert (several.task, several.notes) == ("multilabel", ())
+
+
+@pytest.mark.parametrize("labels", [("Smith, Ann", "Ann"), ("n/a", "dog"), ("cat|", "dog"), ("cat", "dog")])
+def test_cells_that_are_one_label_are_not(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    assert listed(_labelled(tmp_path, labels)).notes == ()
+
+
+def test_what_is_odd_about_labels_is_told_where_splits_fail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = _labelled(tmp_path, ("cat|dog", "cat", "dog"))
+    with pytest.raises(BadInput, match="Too few different images"):
+        load(str(file), LoadOptions())
+    assert "--separator '|'" in caplog.text
+
+
+def _labelled(folder: Path, labels: tuple[str, ...]) -> Path:
+    """A table with a picture for each of these cells."""
+    rows = ["path,label"]
+    for number, label in enumerate(labels):
+        picture(folder / f"{number}.png", number)
+        rows.append(f'{number}.png,"{label}"')
+    (folder / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder / "list.csv"
 
 
 def test_lists_in_parquet(tmp_path: Path) -> None:

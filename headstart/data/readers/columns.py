@@ -19,6 +19,9 @@ Columns = Mapping[str, Sequence[Cell]]
 OPTIONS = ("path_column", "label_column", "split_column", "group_column", "separator")
 _DEFAULTS = LoadOptions()
 
+_SEPARATORS, _OF_NAMES = "|;,/", ",/"
+"""What people write between labels, and which of these names have too."""
+
 
 @record
 class _Labels:
@@ -175,6 +178,25 @@ def _of_cells(cells: Sequence[Cell], separator: str) -> _Labels:
     cleaned = [tuple(dict.fromkeys(clean(part) for part in row if part.strip())) for row in parts]
     classes = tuple(sorted({label for row in cleaned for label in row}))
     # "cat; dog" is how people write lists: spaces count as a matter of note only where a cell is one label.
-    notes = () if many else spaces_note(part for row in parts for part in row)
+    notes = () if many else spaces_note(part for row in parts for part in row) + _several_note(classes)
     rows = tuple(row if row or many else None for row in cleaned)
     return _Labels(task="multilabel" if many else "classify", classes=classes, rows=rows, notes=notes)
+
+
+def _several_note(classes: Sequence[str]) -> tuple[str, ...]:
+    """A note that names cells which look like several labels, though no separator was given; else nothing.
+
+    A bar or a semicolon is hardly ever part of a name. Commas and slashes are (`Smith, Ann`): they are told only where all
+    that they part is a label by itself in another cell.
+    """
+    known = set(classes)
+    for separator in _SEPARATORS:
+        held = [name for name in classes if sum(bool(part.strip()) for part in name.split(separator)) > 1]
+        if separator in _OF_NAMES:
+            held = [name for name in held if {clean(part) for part in name.split(separator)} <= known]
+        if held:
+            count = f"{len(held)} labels hold" if held[1:] else "One label holds"
+            told = f"{count} {separator!r}, such as {held[0]!r}, and each is a class of its own."
+            move = f"If they are several labels of one image, read them with --separator '{separator}'."
+            return (f"{told} {move}",)
+    return ()
