@@ -63,6 +63,9 @@ def _run(options: argparse.Namespace) -> None:
         settings=QUICK
         if quick
         else Settings(budget=options.budget, seed=options.seed, tested=options.tested),
+        native=None
+        if options.native is None
+        else frozenset(one_of("--native", name, SETS) for name in _words(options.native)),
     )
     methods = [one_of("--methods", name, METHODS) for name in _words(options.methods)]
     cells = lab.cells(
@@ -100,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fashion", type=Path, help="folder with the IDX files of Fashion-MNIST")
     parser.add_argument("--only", default="", help=f"names of sets; default: {','.join(SETS)}")
     parser.add_argument("--sizes", default="", help=f"training images, in this order; default: {SIZES}")
+    parser.add_argument(
+        "--native", help="sets whose tuning is measured at the pretraining's size too; default: all"
+    )
     parser.add_argument("--methods", default=USUAL, help="default: %(default)s")
     parser.add_argument("--weights", default="bundled:efficientnet_lite0")
     parser.add_argument("--budget", default="3m", help="of each cell, as for fit; default: %(default)s")

@@ -157,11 +157,16 @@ class Ready:
 
 @dataclass(frozen=True)
 class Lab:
-    """Where results go, where images come from, and how cells are measured."""
+    """Where results go, where images come from, how cells are measured.
+
+    Attributes:
+        native: sets whose tuning is measured at the size of the pretraining too; None: all.
+    """
 
     out: Path
     where: Where
     settings: Settings
+    native: frozenset[str] | None = None
 
     def cells(self, names: Sequence[str], sizes: Sequence[int], weights_names: Sequence[str]) -> list[Cell]:
         """The cells, all sets at the first size first. A set with fewer images is used whole, if that makes a new cell."""
@@ -180,7 +185,7 @@ class Lab:
         """How many results were added, each written as soon as it is there."""
         records.save(self.out / MACHINE, machine())
         began, added = time.monotonic(), 0
-        rounds = in_rounds(cells)
+        rounds = in_rounds(cells, native=self.native)
         for turn, (native, cell) in enumerate(rounds):
             ready = self.prepare(cell)
             for job in self._jobs(ready, methods, native=native):
@@ -329,8 +334,10 @@ def with_twin(
     return replace(measured, depths=again.depths, twin_images=again.twin_images)
 
 
-def in_rounds(cells: Sequence[Cell]) -> list[tuple[bool, Cell]]:
+def in_rounds(cells: Sequence[Cell], *, native: frozenset[str] | None = None) -> list[tuple[bool, Cell]]:
     """(whether tuning at the size of the pretraining is meant, cell): that of one number of images comes after the next.
+
+    It is meant for the sets named in `native`; None: for all.
 
     So an interrupted run has looked at every set with a few images, and has what the plans need before what they are
     compared with.
@@ -339,7 +346,8 @@ def in_rounds(cells: Sequence[Cell]) -> list[tuple[bool, Cell]]:
     groups = [[cell for cell in cells if cell.asked == count] for count in counts]
     out = []
     for group, before in zip([*groups, []], [[], *groups], strict=True):
-        out += [(False, cell) for cell in group] + [(True, cell) for cell in before]
+        out += [(False, cell) for cell in group]
+        out += [(True, cell) for cell in before if native is None or cell.images in native]
     return out
 
 

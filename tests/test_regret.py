@@ -173,6 +173,9 @@ def test_tuning_at_the_size_of_the_pretraining_comes_one_round_later() -> None:
     small, large = cell("a", 100, 100), cell("a", 300, 300)
     assert in_rounds([small, large]) == [(False, small), (False, large), (True, small), (True, large)]
     assert in_rounds([small]) == [(False, small), (True, small)]
+    other = cell("b", 100, 100)
+    some = in_rounds([small, other, large], native=frozenset("a"))
+    assert some == [(False, small), (False, other), (False, large), (True, small), (True, large)]
 
 
 # Replay
