@@ -286,6 +286,7 @@ def check(bundle: Bundle, runner: PlaceRunner, samples: Sequence[Sample]) -> Par
     return Parity(
         n=len(samples),
         top1_agreement=agreement,
+        compared=total,
         largest_gap=max(gaps),
         mean_gap=float(np.mean(gaps)),
         least_agreement=LEAST_AGREEMENT,

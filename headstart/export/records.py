@@ -47,7 +47,8 @@ class Parity:
 
     Attributes:
         n: images compared.
-        top1_agreement: share of images with the same answer (multi-label: set of classes), in [0, 1].
+        top1_agreement: share of images with the same answer (multi-label: set of classes), of sure boxes with a partner of
+            their class in their place, or of pixels with the same class, in [0, 1].
         largest_gap: largest absolute difference of any probability.
         mean_gap: mean absolute difference over images and classes.
         least_agreement: the export fails below it.
@@ -55,6 +56,7 @@ class Parity:
         novelty_gap: largest absolute difference of the novelty score, in its standard deviations over images like the
             training images; None where there is none, or the format does not carry it.
         passed: whether it is good enough to be handed out.
+        compared: boxes of the bundle and of the file that were looked for in the other, or pixels; 0: whole images.
     """
 
     n: int
@@ -65,6 +67,7 @@ class Parity:
     greatest_gap: float
     passed: bool
     novelty_gap: float | None = None
+    compared: int = 0
 
 
 @record

@@ -265,6 +265,15 @@ def write_boxes(path: Path, found: Iterable[Found], classes: Sequence[str]) -> t
     return len(answers), sum(each.answer is None for each in answers)
 
 
+def told_score(score: float) -> str:
+    """A score as files have it: by its leading digits, for of unlikely boxes only these tell one from the other.
+
+    Places have three decimals: with two, overlaps that are just enough for a match fell short (0.3 points of mAP75 on 72
+    images of blood cells).
+    """
+    return f"{score:.6g}"
+
+
 def _as_coco(found: Sequence[Found], classes: Sequence[str]) -> str:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -278,10 +287,10 @@ def _as_coco(found: Sequence[Found], classes: Sequence[str]) -> str:
                     "id": len(annotations) + 1,
                     "image_id": number + 1,
                     "category_id": int(label) + 1,
-                    "bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
-                    "area": round((right - left) * (bottom - top), 2),
+                    "bbox": [round(v, 3) for v in (left, top, right - left, bottom - top)],
+                    "area": round((right - left) * (bottom - top), 3),
                     "iscrowd": 0,
-                    "score": round(score, 5),
+                    "score": float(told_score(score)),
                 }
             )
     categories = [{"id": index + 1, "name": name} for index, name in enumerate(classes)]
@@ -301,8 +310,8 @@ def _as_csv(found: Sequence[Found], classes: Sequence[str]) -> str:
             writer.writerow([each.path, "", "", "", "", "", "", each.error])
             continue
         for left, top, right, bottom, score, label in each.answer.tolist():
-            sides = [f"{value:.2f}" for value in (left, top, right, bottom)]
-            writer.writerow([each.path, classes[int(label)], f"{score:.5f}", *sides, ""])
+            sides = [f"{value:.3f}" for value in (left, top, right, bottom)]
+            writer.writerow([each.path, classes[int(label)], told_score(score), *sides, ""])
     return stream.getvalue()
 
 

@@ -13,12 +13,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench import places as bench
 from headstart import export
 from headstart._core import records
 from headstart._core.errors import BadInput, BadOption, BadPlan
 from headstart.cli import main
+from headstart.cli.export import compared_places
 from headstart.data.records import Sample
 from headstart.export import places as exported
+from headstart.export.records import Parity
 from headstart.pixels import contract_pixels
 from headstart.runs.evaluate import evaluate
 from headstart.runs.fit import fit, validation_images
@@ -29,7 +32,7 @@ NETWORK = "random:test_resnet"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["detect", "segment"])
-def test_from_data_to_a_deployed_file(task: str, tmp_path: Path) -> None:
+def test_from_data_to_a_deployed_file(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "data", 16)[task == "segment"]
     asked = {"precision": 0.4} if task == "detect" else {}
     done = fit(data, out=str(tmp_path / "run"), weights=NETWORK, epochs=2, budget="none", **asked)
@@ -51,12 +54,47 @@ def test_from_data_to_a_deployed_file(task: str, tmp_path: Path) -> None:
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert "The images it did worst on" in page
     assert page.count("data:image/jpeg") >= 2
-    parity = export.export(done.folder, "onnx", samples=validation_images(done.folder)).parity
-    assert parity.passed
+    _check_export(done.folder, task, capsys)
     if task == "detect":
         _check_trust(done.folder, result["places"]["trust"])
     _check_odd_sizes(done.folder)
     _check_predictions(done.folder, tmp_path, task)
+
+
+def _check_export(run: Path, task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was compared is told, and on the test images file and bundle agree too, as COCO's numbers and pycocotools' do."""
+    with pytest.raises(SystemExit) as left:
+        main(["export", str(run)])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    kept = json.loads((run / "export-onnx.json").read_text())["parity"]
+    assert kept["passed"]
+    if task == "segment":
+        assert kept["compared"] == 96 * 64 * len(validation_images(run))
+        assert f"of {kept['compared']:,} pixels have the same class (needed: 99.5%)" in said
+    else:  # after two epochs nothing is sure yet
+        assert (kept["compared"], "none to compare" in said) == (0, True)
+    measured = bench.measured(run)
+    assert measured["images"] == 4
+    assert measured["parity"]["passed"]
+    assert task == "segment" or measured["coco"]["largest_difference"] < 1e-12
+
+
+def test_what_was_compared_is_told() -> None:
+    parity = Parity(
+        n=8,
+        top1_agreement=0.9985,
+        largest_gap=0.0123,
+        mean_gap=0.001,
+        least_agreement=0.995,
+        greatest_gap=0.02,
+        passed=True,
+        compared=1334,
+    )
+    told = compared_places(parity, boxes=True)
+    assert "On 8 validation images: 99.85% of 1,334 boxes" in told
+    assert "a score of 0.3 or more) have a partner of their class at an overlap of 0.95 or more" in told
+    assert "(needed: 99.5%); largest difference of a score 0.01230 (allowed: 0.02)" in told
 
 
 def _check_trust(run: Path, trust: dict[str, Any]) -> None:
