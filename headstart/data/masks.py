@@ -113,28 +113,42 @@ def draw(outlines: tuple[Outline, ...], size: tuple[int, int], *, background: in
     """(H, W) class indices of outlines drawn in their order over the background.
 
     Raises:
-        BadMask: for run lengths that do not fit the image.
+        BadMask: for outlines that cannot be drawn, and run lengths of another size.
     """
     from pycocotools import mask as coco  # drawing as COCO does it, which only such data needs
 
     width, height = size
     out = np.full((height, width), background, np.int16)
     for outline in outlines:
+        given = _run_lengths(outline, size)
         try:
-            if outline.counts:
-                plain = outline.counts[0].isdigit() and " " in outline.counts
-                given: Any = [int(n) for n in outline.counts.split()] if plain else outline.counts.encode()
-                runs: Any = {"size": [height, width], "counts": given}
-                runs = coco.frPyObjects(runs, height, width) if plain else runs
+            if isinstance(given, list):
+                runs: Any = coco.frPyObjects({"size": [height, width], "counts": given}, height, width)
+            elif given:
+                runs = {"size": [height, width], "counts": given}
             else:
                 runs = coco.merge(coco.frPyObjects([list(p) for p in outline.polygons], height, width))
             covered = coco.decode(runs)
         except (ValueError, TypeError, IndexError) as error:
             raise BadMask(f"an outline cannot be drawn: {error}") from error
-        if covered.shape != out.shape:
-            raise BadMask("its run lengths belong to an image of another size")
         out[covered > 0] = outline.label
     return out
+
+
+def _run_lengths(outline: Outline, size: tuple[int, int]) -> list[int] | bytes:
+    """The run lengths, plain or compressed; empty for polygons. Pycocotools makes nonsense of those of other images."""
+    if outline.size not in ((0, 0), size):
+        other, own = ("x".join(map(str, each)) for each in (outline.size, size))
+        raise BadMask(f"its run lengths belong to an image of {other} pixels, it has {own}")
+    if not (outline.counts[:1].isdigit() and " " in outline.counts):
+        return outline.counts.encode()
+    try:
+        plain = [int(n) for n in outline.counts.split()]
+    except ValueError as error:
+        raise BadMask(f"an outline cannot be drawn: {error}") from error
+    if sum(plain) != size[0] * size[1]:
+        raise BadMask(f"its run lengths cover {sum(plain)} pixels, the image has {size[0] * size[1]}")
+    return plain
 
 
 def mask_digest(mask: Mask) -> str:

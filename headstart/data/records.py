@@ -54,11 +54,13 @@ class Outline:
         label: class index, -1 for a region that counts neither way.
         polygons: of each, x and y in turns.
         counts: run lengths instead of polygons, compressed or (numbers joined by spaces) plain.
+        size: (width, height) of the image that the run lengths are said to belong to; (0, 0): nothing is said.
     """
 
     label: int
     polygons: tuple[tuple[float, ...], ...] = ()
     counts: str = ""
+    size: tuple[int, int] = field(default=(0, 0), repr=False)  # it changes no pixel, so no digest either
 
 
 @record

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 from unittest import mock
 
 import numpy as np
@@ -28,6 +29,7 @@ from headstart.cli import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 FIT = ("--method", "linear-probe", "--weights", "random:test_resnet")
+_WIDE = "400"  # columns of the terminal: no line of a table is folded
 _HOME = "/home/ann"  # stands for the folder of a case, whose real name changes from run to run
 
 
@@ -447,7 +449,19 @@ def make_run(place: Path) -> None:
             assert call(["fit", "fruit", "--out", "done", *FIT]) == 0, told.getvalue()
 
 
-def try_case(case: Case, place: Path, finished: Path) -> Printed:
+class Tried(Protocol):
+    """What can be tried: `Case`, and `Flaws` of `bad_places.py`."""
+
+    @property
+    def words(self) -> str:
+        """The command line."""
+
+    @property
+    def build(self) -> Callable[[], None]:
+        """Makes the files that it needs."""
+
+
+def try_case(case: Tried, place: Path, finished: Path) -> Printed:
     """What comes of a case in an empty folder, in which a finished run is put beside the case's own files."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(place):
@@ -455,11 +469,12 @@ def try_case(case: Case, place: Path, finished: Path) -> Printed:
         if re.search(r"\bdone\b", case.words):
             shutil.copytree(finished / "done", "done")
         before = _files()
-        with case.around(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        around = case.around() if isinstance(case, Case) else mock.patch.dict(os.environ, COLUMNS=_WIDE)
+        with around, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = call(case.words.split())
         changed = tuple(sorted(name for name, content in _files().items() if before.get(name) != content))
-    told = err.getvalue().replace(str(place), _HOME)
-    return Printed(code, out.getvalue(), told, changed)
+    said, told = (stream.getvalue().replace(str(place), _HOME) for stream in (out, err))
+    return Printed(code, said, told, changed)
 
 
 def _files() -> dict[str, bytes]:
@@ -499,19 +514,27 @@ folders, files that are no images (counted in a note), and unreadable images in 
 
 def write_docs() -> None:
     """Write `docs/errors.md` from what every case prints now."""
+    from tests.cli.bad_places import ERRORS, FLAWS, FLAWS_HEAD, flaw_section  # which takes `Case` from here
+
     parts = [_HEAD]
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder).resolve()
         os.environ["HEADSTART_CACHE"] = str(base / "cache")
         make_run(base)
-        for number, case in enumerate(CASES):
+        for number, case in enumerate((*CASES, *ERRORS, *FLAWS)):
             place = base / f"case-{number}"
             place.mkdir()
             os.environ["HEADSTART_CACHE"] = str(place / "cache")
             base.chmod(0o755)
-            parts.append(section_of(case, try_case(case, place, base)))
+            printed = try_case(case, place, base)
+            parts += [FLAWS_HEAD] if case is FLAWS[0] else []
+            parts.append(section_of(case, printed) if isinstance(case, Case) else flaw_section(case, printed))
     DOCS.write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_docs()
+    from tests.cli import (
+        bad_input,
+    )  # by its name, as `bad_places` has it: else there would be two of each class
+
+    bad_input.write_docs()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.bad_input import CASES, DOCS, Case, make_run, message_of, section_of, try_case
+from tests.cli.bad_places import ERRORS, FLAWS, Flaws, flaw_lines, flaw_section
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+@pytest.mark.parametrize("case", CASES + ERRORS, ids=lambda case: case.what)
 def test_says_what_and_what_next(case: Case, finished: Path, tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | 0o55)  # a case may look at it as another user
@@ -38,5 +39,22 @@ def test_says_what_and_what_next(case: Case, finished: Path, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.parametrize("case", FLAWS, ids=lambda case: case.what)
+def test_every_wrong_annotation_is_told(case: Flaws, finished: Path, tmp_path: Path) -> None:
+    printed = try_case(case, tmp_path.resolve(), finished)
+    assert printed.code == 0, printed.err
+    title, _columns, *lines = flaw_lines(printed)
+    assert title == f"{len(case.says)} flaws of annotations"
+    told = {name: line for line in lines for name in case.says if f"{name}.png" in line}
+    assert len(lines) == len(told) == len(case.says), printed.out
+    for name, parts in case.says.items():
+        for part in parts:
+            assert part in told[name]
+    assert flaw_section(case, printed) in DOCS.read_text(encoding="utf-8"), (
+        "docs/errors.md is not what is printed: run python -m tests.cli.bad_input"
+    )
+
+
 def test_every_case_says_something_of_its_own() -> None:
-    assert len({case.what for case in CASES}) == len(CASES)
+    cases = [case.what for case in (*CASES, *ERRORS, *FLAWS)]
+    assert len(set(cases)) == len(cases)

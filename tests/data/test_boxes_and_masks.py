@@ -12,7 +12,7 @@ from PIL import Image
 from headstart import data
 from headstart._core.errors import BadInput, BadOption
 from headstart.data.annotations import clipped, repointed
-from headstart.data.masks import read_mask
+from headstart.data.masks import BadMask, draw, read_mask
 from headstart.data.records import Box, Dataset, LoadOptions, Mask, Outline, Sample
 
 SPLITS = ("train", "val", "test")
@@ -213,6 +213,17 @@ def test_outlines_become_masks(tmp_path: Path) -> None:
     assert (labels[3:11, 2:10] == 1).all()
     assert (labels == 2).sum() == 11 * 21
     assert sample.mask.pixels[2] == 11 * 21
+
+
+def test_run_lengths_of_another_image_are_refused() -> None:
+    """Pycocotools would draw them all the same, as something else."""
+    whole = Outline(label=1, counts="200 1000", size=SIZE)
+    assert (draw((whole,), SIZE) == 1).sum() == 1000
+    turned = Outline(label=1, counts="200 1000", size=(30, 40))
+    with pytest.raises(BadMask, match="run lengths belong to an image of 30x40 pixels, it has 40x30"):
+        draw((turned,), SIZE)
+    with pytest.raises(BadMask, match="run lengths cover 81 pixels, the image has 1200"):
+        draw((Outline(label=1, counts="20 41 20"),), SIZE)
 
 
 def test_yolo_outlines_become_masks(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,16 +146,16 @@ def _image(file: _File, name: str) -> Path | None:
 
 
 def _known(
-    sample: Sample, rows: Sequence[dict[str, Any]], index: dict[int, int], flaws: list[Flaw]
+    sample: Sample, rows: Sequence[dict[str, Any]], index: dict[int, int], flaws: list[Flaw], *, what: str
 ) -> list[tuple[dict[str, Any], int]]:
-    """The annotations whose category is in the list, each with its class."""
+    """The annotations whose category is in the list, each with its class; `what` is left out where it is not."""
     out = []
     for row in rows:
         if row.get("category_id") in index:
             out.append((row, index[row["category_id"]]))
             continue
-        what = f"category {row.get('category_id')} is not in the list of categories"
-        flaws.append(Flaw(name=sample.name, what=what, action="box left out"))
+        told = f"category {row.get('category_id')} is not in the list of categories"
+        flaws.append(Flaw(name=sample.name, what=told, action=f"{what} left out"))
     return out
 
 
@@ -164,10 +163,13 @@ def _with_boxes(
     sample: Sample, rows: Sequence[dict[str, Any]], index: dict[int, int], flaws: list[Flaw]
 ) -> Sample:
     boxes = []
-    for row, label in _known(sample, rows, index, flaws):
+    for row, label in _known(sample, rows, index, flaws, what="box"):
         place: Any = row.get("bbox")
-        numbers = [float(n) for n in place] if _are_numbers(place, 4) else [math.nan] * 4
-        left, top, width, height = numbers
+        if not _are_numbers(place, 4):
+            what = f"bbox {json.dumps(place, ensure_ascii=False)[:60]} is not four numbers"
+            flaws.append(Flaw(name=sample.name, what=what, action="box left out"))
+            continue
+        left, top, width, height = (float(n) for n in place)
         right, bottom = left + width, top + height
         crowd = bool(row.get("iscrowd"))
         boxes.append(Box(left=left, top=top, right=right, bottom=bottom, label=label, crowd=crowd))
@@ -187,13 +189,14 @@ def _with_mask(
 ) -> Sample:
     """The largest outlines first, so that a small thing before a large one stays in sight."""
     outlines = []
-    ordered = sorted(_known(sample, rows, index, flaws), key=lambda pair: -float(pair[0].get("area") or 0))
+    known = _known(sample, rows, index, flaws, what="outline")
+    ordered = sorted(known, key=lambda pair: -float(pair[0].get("area") or 0))
     for row, label in ordered:
         region, label = row.get("segmentation"), IGNORED if row.get("iscrowd") else label
         if isinstance(region, dict) and "counts" in region:
             counts = region["counts"]
             text = " ".join(map(str, counts)) if isinstance(counts, list) else str(counts)
-            outlines.append(Outline(label=label, counts=text))
+            outlines.append(Outline(label=label, counts=text, size=_size_of(region)))
         elif (
             isinstance(region, list) and region and all(_are_numbers(p, None) and len(p) >= 6 for p in region)
         ):
@@ -204,6 +207,12 @@ def _with_mask(
                 Flaw(name=sample.name, what="an annotation has no outline", action="outline left out")
             )
     return replace(sample, mask=Mask(source=tuple(outlines), meaning=((0, 0),)))
+
+
+def _size_of(region: dict[str, Any]) -> tuple[int, int]:
+    """(width, height) that run lengths say they belong to, which COCO writes the other way round; (0, 0): none."""
+    size: Any = region.get("size")
+    return (int(size[1]), int(size[0])) if _are_numbers(size, 2) else (0, 0)
 
 
 READER = Reader(
