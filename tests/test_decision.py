@@ -13,6 +13,7 @@ from headstart._core.records import from_plain
 from headstart.data.records import DatasetFacts, SplitFacts
 from headstart.evidence import Cost, Curve, CurvePoint, DepthProbe, Evidence, SizeProbe
 from headstart.methods import METHODS, Suggestion
+from headstart.metrics import wilson
 from headstart.planning import Plan, Wishes, make_plan
 from headstart.planning.expect import Setting, expect, place_words, seconds, tuning_share
 from headstart.planning.worth import chance_of_confirming, confidence, not_worth
@@ -104,10 +105,11 @@ def test_few_far_images_begin_with_earlier_layers(backbone: Backbone) -> None:
     assert names(made)[0] == "depth-probe"
     assert "linear-probe" not in names(made)
     why = why_left_out(made, "linear-probe")
-    assert "block 3 93.6 %" in why
-    assert "the last layer 83.9 %" in why
+    assert "block 3 93.6% (" in why
+    assert "the last layer 83.9% (" in why
     assert made.guide.prior == "feature extraction from earlier layers"
-    assert any("9.7 points more" in line for line in made.guide.measured)
+    # errors of 0.01 each, on the same images: 1.96 of them about the difference
+    assert any("9.7 points (7.7 to 11.7) more" in line for line in made.guide.measured)
 
 
 def test_many_close_images_end_with_tuning_everything(backbone: Backbone) -> None:
@@ -162,12 +164,16 @@ def test_for_haste_a_tie_goes_to_the_cheaper(backbone: Backbone) -> None:
 @pytest.mark.parametrize(
     ("accuracies", "tuned", "why"),
     [
-        ((0.5, 0.6, 0.7, 0.8, 0.9), 2, "up to stage4 (90.0%), the last"),  # the least
-        ((0.5, 0.6, 0.7, 0.69, 0.68), 2, "up to stage2 (70.0%) and no further (68.0% at stage4)"),
-        ((0.5, 0.7, 0.6, 0.6, 0.6), 3, "up to stage1 (70.0%)"),
-        ((0.7, 0.6, 0.6, 0.6, 0.6), 4, "up to stem (70.0%)"),  # all but the stem
+        ((0.5, 0.6, 0.7, 0.8, 0.9), 2, "up to stage4: 90.0% (87.9% to 91.8%), the last"),  # the least
+        (
+            (0.5, 0.6, 0.7, 0.69, 0.68),
+            2,
+            "up to stage2: 70.0% (68.0% to 71.9%) and no further (stage4: 68.0% (66.0% to",
+        ),
+        ((0.5, 0.7, 0.6, 0.6, 0.6), 3, "up to stage1: 70.0%"),
+        ((0.7, 0.6, 0.6, 0.6, 0.6), 4, "up to stem: 70.0%"),  # all but the stem
         # better by less than the standard error is not better
-        ((0.7, 0.705, 0.705, 0.705, 0.705), 4, "up to stem (70.0%)"),
+        ((0.7, 0.705, 0.705, 0.705, 0.705), 4, "up to stem: 70.0%"),
     ],
 )
 def test_what_lies_behind_the_best_depth_is_tuned(
@@ -281,8 +287,8 @@ def test_small_pictures_get_a_small_input(backbone: Backbone) -> None:
     made = plan(backbone, 4000, found, budget_seconds=600.0)
     assert made.input_size == 80
     why = next(c.why for c in made.decided if c.what == "input size")
-    assert "80 px: 79.0 %" in why
-    assert "160 px: 80.0 %" in why
+    assert "80 px: 79.0% (" in why
+    assert "160 px: 80.0% (" in why
 
 
 def test_photos_keep_the_size_of_the_pretraining(backbone: Backbone) -> None:
@@ -354,7 +360,10 @@ def test_the_probe_is_expected_where_cross_validation_saw_it() -> None:
     variance = 0.01**2 + 0.012**2 + (grown / 2) ** 2 + value * (1 - value) / 200 + 0.25 / 200**2
     assert got.low == pytest.approx(value - 1.645 * variance**0.5, abs=1e-4)
     assert got.high == pytest.approx(min(1.0, value + 1.645 * variance**0.5), abs=1e-4)
-    assert "96.0 % +- 1.0 of 240 training images" in got.because[0]
+    low, high = wilson(0.96 * 384, 384)  # as many images as have a standard error of 0.01
+    assert f"96.0% ({low:.1%} to {high:.1%}) of 240 training images" in got.because[0]
+    assert got.interval[0] == pytest.approx(value - 1.96 * variance**0.5, abs=1e-4)
+    assert got.interval[1] == pytest.approx(min(1.0, value + 1.96 * variance**0.5), abs=1e-4)
 
 
 def test_validation_images_that_the_user_gave_are_not_learnt_from() -> None:
@@ -378,7 +387,9 @@ def test_the_learning_curve_fills_up_what_was_sampled() -> None:
     got = expect(METHODS["linear-probe"], {}, setting)
     left = 0.2 * (0.1 + 2 / 12_500**0.5) / (0.1 + 2 / 320**0.5)
     assert got.accuracy == pytest.approx(1 - left)
-    assert f"the learning curve adds {100 * (0.2 - left):.1f} points" in " ".join(got.because)
+    grown = 100 * (0.2 - left)
+    told = f"the learning curve adds {grown:.1f} points ({0.02 * grown:.1f} to {1.98 * grown:.1f})"
+    assert told in " ".join(got.because)
 
 
 def test_the_best_of_many_depths_was_also_lucky() -> None:

@@ -240,7 +240,7 @@ def test_a_gain_that_cannot_be_confirmed_is_not_waited_for(model: Classifier) ->
     """A tenth of 25 % errors is 2.5 points; 40 images have a spread of 7.9 and ask for 10.1: one chance in six."""
     plan = rungs_of(0.75, 0.775, 60)
     reason = stays_below(plan, plan.rungs[1], climbed(model, right(30)), data(TRUTH))
-    assert "gain of 2.5 points would be confirmed by 40 validation images" in reason
+    assert "gain of 2.5 points (-13.0 to 18.0) on 40 validation images would be confirmed" in reason
     assert "chance of only 17%" in reason
     assert "linear-probe has reached 75.0%" in reason
 

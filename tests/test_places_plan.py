@@ -99,7 +99,7 @@ def test_heads_first_and_then_everything_where_the_time_is_ample(task: str, back
     assert "random weights need 10000 training images" in told(made, "scratch")[1]
     frozen, full = (rung.why for rung in made.rungs)
     assert (
-        "all maps together names 93.5 % +- 1.0 rightly, 15.0 points +- 1.0 more than with random weights"
+        "all maps together names 93.5% (91.3% to 95.2%) rightly, 15.0 points (13.0 to 17.0) more than with random weights"
         in frozen
     )
     assert "Kept only if the validation images say so" in full
@@ -263,9 +263,9 @@ def test_the_guide_says_what_was_measured_and_what_follows(backbone: Backbone) -
         "by depth: 1.1 in the early third of the layers, 0.21 in the middle, 1.1 in the late",
         (
             "of 3600 places in 128 training images, all classes alike, a simple head on all maps together names "
-            "93.5 % +- 1.0 rightly, 15.0 points +- 1.0 more than with random weights"
+            "93.5% (91.3% to 95.2%) rightly, 15.0 points (13.0 to 17.0) more than with random weights"
         ),
-        "on one map alone: 82% at 1/4, 87% at 1/8, 93% at 1/16",
+        "on one map alone: 82.0% (80.0% to 83.9%) at 1/4, 87.0% (84.9% to 88.8%) at 1/8, 93.0% (90.8% to 94.7%) at 1/16",
     )
     assert guide.therefore.startswith("frozen (about ")
     assert "; then full (about " in guide.therefore

@@ -133,8 +133,7 @@ def test_surgery_where_good_features_are_lost(backbone: Backbone) -> None:
     curve = {"stem": 0.6, "stage1": 0.7, "stage2": 0.93, "stage3": 0.88, "stage4": 0.84, "output": 0.84}
     answer = suggestion("surgical", backbone, evidence=measured(curve))
     assert answer.params.stage == "stage3"
-    assert "stage2 (93.0%)" in answer.choices[0].why
-    assert "84.0%" in answer.choices[0].why
+    assert "93.0% (90.8% to 94.7%) at stage2 and 84.0% (" in answer.choices[0].why
 
 
 def test_surgery_where_images_are_farthest(backbone: Backbone) -> None:

@@ -64,29 +64,17 @@ def plan(
 
 def _tell_evidence(found: Evidence) -> None:
     """What was measured, in words for somebody who never met any of it."""
-    from headstart.planning import place_words, told
+    from headstart.metrics import told_around
+    from headstart.planning import place_words, told_probe, told_size, told_twin
 
     say(f"\nLooked at {found.images} training images with {found.weights} for {found.seconds:.0f} s")
     say(f"  How unlike are they to the pictures that the network learnt from? {sentence(found.standing)}")
-    maps = [
-        (
-            f"1/{probe.stride} of the size" if probe.stride else "all maps together",
-            told(probe.recall.value, probe.recall.error),
-            "" if probe.recall.gain is None else told(probe.recall.gain, probe.recall.gain_error or 0.0),
-            told(probe.accuracy, probe.error),
-        )
-        for probe in found.depths
-        if probe.recall is not None
-    ]
-    if maps:
-        say(f"  How many of {found.places} places of these images can be named from what a map shows there?")
-        head = ["map", "named rightly, classes alike", "more than untrained", "by area or number"]
-        print_table("", head, maps)
+    _tell_maps(found)
     rows = [
         (
             place_words(probe.name),
-            told(probe.accuracy, probe.error),
-            "" if probe.random is None else f"{probe.random:.1%}",
+            told_probe(probe, found),
+            told_twin(probe, found),
         )
         for probe in found.depths
         if probe.recall is None
@@ -104,7 +92,7 @@ def _tell_evidence(found: Evidence) -> None:
             [
                 (
                     f"{each.size} px",
-                    told(each.accuracy, each.error),
+                    told_size(each, found),
                     f"{1000 * each.seconds_per_image:.0f} ms",
                 )
                 for each in found.sizes
@@ -114,12 +102,38 @@ def _tell_evidence(found: Evidence) -> None:
         say(f"  May left and right be exchanged in training? {sentence(found.flips.told)}")
     if found.curve is not None:
         say("  What do labels buy?")
-        steps = [(f"{each.n} images", told(each.accuracy, each.error)) for each in found.curve.points]
+        steps = [
+            (f"{each.n} images", told_around(each.accuracy, each.error, found.images))
+            for each in found.curve.points
+        ]
         for times, (value, low, high) in (("twice", found.curve.twice), ("four times", found.curve.fourfold)):
             steps.append((f"{times} as many", f"about {value:.1%} ({low:.1%} to {high:.1%})"))
         print_table("", ["training images", "right answers"], steps)
     for line in (*found.findings, *found.skipped):
         say(f"  Note: {line}")
+
+
+def _tell_maps(found: Evidence) -> None:
+    """What each map knows of single places, where images have boxes or masks."""
+    from headstart.metrics import told_around, told_points
+    from headstart.planning import told_probe
+
+    maps = [
+        (
+            f"1/{probe.stride} of the size" if probe.stride else "all maps together",
+            told_around(probe.recall.value, probe.recall.error, found.images),
+            ""
+            if probe.recall.gain is None
+            else told_points(probe.recall.gain, probe.recall.gain_error or 0.0),
+            told_probe(probe, found),
+        )
+        for probe in found.depths
+        if probe.recall is not None
+    ]
+    if maps:
+        say(f"  How many of {found.places} places of these images can be named from what a map shows there?")
+        head = ["map", "named rightly, classes alike", "more than untrained", "by area or number"]
+        print_table("", head, maps)
 
 
 def sentence(words: str) -> str:

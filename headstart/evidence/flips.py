@@ -9,6 +9,7 @@ from headstart.evidence.depths import Found, Judged, joined
 from headstart.evidence.probing import Features, Floats, Labels, Probing, mean_and_error, one_thread
 from headstart.evidence.records import Flips
 from headstart.features import FeatureStore, View
+from headstart.metrics import told_around, told_points
 from headstart.scores import fold_numbers
 
 MIRROR = View(number=1, flip=True)
@@ -66,7 +67,7 @@ def measure_flips(
         loss=loss,
         error=error,
         keeps=keeps,
-        told=_told(accuracy, accuracy - loss, error, keeps=keeps),
+        told=_told(right, turned, error, keeps=keeps),
     )
 
 
@@ -76,12 +77,13 @@ def _classes(probing: Probing) -> int:
     return targets.shape[1] if targets.ndim == 2 else len(np.unique(targets))
 
 
-def _told(plain: float, mirrored: float, error: float, *, keeps: bool) -> str:
-    """The finding in a clause."""
+def _told(right: Floats, turned: Floats, error: float, *, keeps: bool) -> str:
+    """The finding in a clause, from the correctness (N,) of images and of their mirror images."""
     finding = "mirrored images mean the same" if keeps else "a mirror changes what the images mean"
+    plain, mirrored = (told_around(*mean_and_error(each), len(each)) for each in (right, turned))
     return (
-        f"{finding}: a simple classifier is right on {plain:.1%} of images it had not seen and on {mirrored:.1%} of the "
-        f"same in a mirror (the difference is known to +- {100 * error:.1f} points)"
+        f"{finding}: a simple classifier is right on {plain} of images it had not seen and on {mirrored} of the same in a "
+        f"mirror, a loss of {told_points(float((right - turned).mean()), error)}"
     )
 
 

@@ -11,6 +11,7 @@ from headstart._core.records import record
 from headstart.data.records import DatasetFacts
 from headstart.methods import linear_probe
 from headstart.methods.records import Choice, Decline, Method, Suggestion
+from headstart.metrics import told_around
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
@@ -103,10 +104,9 @@ def _why_not(facts: DatasetFacts, evidence: Evidence | None) -> str:
     best = max(earlier, key=lambda probe: probe.accuracy)
     if best.accuracy + best.error >= output.accuracy - output.error:
         return ""
-    return (
-        f"the network's own features reach {output.accuracy:.1%} in cross-validation, the best earlier depth "
-        f"({best.name}) {best.accuracy:.1%}"
-    )
+    images = evidence.images if evidence is not None else 0
+    own, other = (told_around(each.accuracy, each.error, images) for each in (output, best))
+    return f"the network's own features reach {own} in cross-validation, the best earlier depth ({best.name}) {other}"
 
 
 METHOD = Method(

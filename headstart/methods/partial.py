@@ -11,6 +11,7 @@ from headstart.data.records import DatasetFacts
 from headstart.methods import full
 from headstart.methods.frozen import with_views
 from headstart.methods.records import WHOLE, Applied, Choice, Decline, Method, Suggestion
+from headstart.metrics import told_around
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
@@ -80,10 +81,12 @@ def tuned_stages(evidence: Evidence | None, backbone: Backbone) -> tuple[int, st
             best = probe
     count = min(max(len(names) - 1 - names.index(best.name), least), max(most, 1))
     last = probes[-1]
-    grows = f"features gain up to {best.name} ({best.accuracy:.1%})"
+    images = evidence.images if evidence is not None else 0
+    reached, end = (told_around(probe.accuracy, probe.error, images) for probe in (best, last))
+    grows = f"features gain up to {best.name}: {reached}"
     if best.name == last.name:
         return count, f"{grows}, the last: only what is most bound to the source's classes is tuned"
-    return count, f"{grows} and no further ({last.accuracy:.1%} at {last.name}): what lies behind is tuned"
+    return count, f"{grows} and no further ({last.name}: {end}): what lies behind is tuned"
 
 
 def apply(backbone: Backbone, model: Network, params: PartialParams) -> Applied:

@@ -16,6 +16,7 @@ from headstart._core.records import record
 from headstart.data.records import DatasetFacts
 from headstart.methods import full
 from headstart.methods.records import Applied, Choice, Decline, Method, Suggestion
+from headstart.metrics import told_around
 
 if TYPE_CHECKING:  # the table of methods is read to make flags and help, without torch
     from headstart.evidence import Evidence
@@ -78,8 +79,9 @@ def _points_at(evidence: Evidence | None, backbone: Backbone) -> tuple[str, str]
         peak = max(stages, key=lambda probe: probe.accuracy)
         place = names.index(peak.name) + 1
         if place < len(names) and peak.accuracy - peak.error > output.accuracy:
+            high, low = (told_around(each.accuracy, each.error, evidence.images) for each in (peak, output))
             why = (
-                f"probes are best at {peak.name} ({peak.accuracy:.1%}) and fall to {output.accuracy:.1%} at the output: "
+                f"probes reach {high} at {peak.name} and {low} at the output: "
                 "what comes behind it loses what the images need"
             )
             return names[place], why

@@ -2,12 +2,15 @@
 
 from headstart.metrics.calibration import calibration_error, debiased_error, fit_temperature, reliability
 from headstart.metrics.intervals import (
+    around,
     bootstrap,
     draw,
     mcnemar,
     mean_interval,
     told,
+    told_around,
     told_mean,
+    told_points,
     told_share,
     wilson,
 )
@@ -19,6 +22,7 @@ __all__ = [
     "Metric",
     "ReliabilityBin",
     "RiskPoint",
+    "around",
     "bootstrap",
     "calibration_error",
     "debiased_error",
@@ -28,7 +32,9 @@ __all__ = [
     "mean_interval",
     "reliability",
     "told",
+    "told_around",
     "told_mean",
+    "told_points",
     "told_share",
     "wilson",
 ]

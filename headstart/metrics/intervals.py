@@ -74,6 +74,47 @@ def told_mean(values: Floats) -> str:
     return f"{mean:.3f} ({max(0.0, mean - reach):.3f} to {mean + reach:.3f})"
 
 
+def around(share: float, error: float, n: int) -> tuple[float, float]:
+    """(low, high) of a mean of scores in [0, 1] from its standard error.
+
+    Wilson's for as many independent images as would have that error: inside [0, 1], and for right and wrong answers to n
+    images just Wilson's for n. Where nothing varies (all are right), the n images themselves say how sure that is.
+
+    Args:
+        share: the mean.
+        error: its standard error, >= 0.
+        n: images that were judged.
+
+    Source: Korn & Graubard 1998 (the effective number of images).
+
+    >>> [round(end, 3) for end in around(0.75, 0.0433, 100)] == [round(end, 3) for end in wilson(75, 100)]
+    True
+    """
+    varies = error > 0 and 0 < share < 1
+    images = share * (1 - share) / error**2 if varies else float(n)
+    return wilson(share * images, images)
+
+
+def told_around(share: float, error: float, n: int) -> str:
+    """A mean of scores in [0, 1] with the interval that follows from its standard error, in words; see `around`.
+
+    >>> told_around(0.936, 0.008, 936)
+    '93.6% (91.8% to 95.0%)'
+    """
+    low, high = around(share, error, n)
+    return f"{share:.1%} ({low:.1%} to {high:.1%})"
+
+
+def told_points(difference: float, error: float) -> str:
+    """A difference of shares with the interval that follows from its standard error, in words.
+
+    >>> told_points(0.151, 0.01)
+    '15.1 points (13.1 to 17.1)'
+    """
+    low, high = max(-1.0, difference - Z95 * error), min(1.0, difference + Z95 * error)
+    return f"{100 * difference:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def wilson_many(successes: Counts, n: Counts) -> tuple[Floats, Floats]:
     """Lower and upper ends of many proportions at once; 0 and 1 where nothing was measured."""
     size = np.maximum(n, 1)

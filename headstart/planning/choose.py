@@ -8,7 +8,19 @@ from dataclasses import asdict, dataclass, replace
 from headstart.data.records import DatasetFacts
 from headstart.evidence import Evidence
 from headstart.methods import METHODS, Choice, Decline, Suggestion
-from headstart.planning.expect import Setting, best_probe, expect, output_probe, place_words, seconds, told
+from headstart.metrics import told_points
+from headstart.planning.expect import (
+    Setting,
+    best_probe,
+    doubt,
+    expect,
+    output_probe,
+    place_words,
+    seconds,
+    told_expected,
+    told_probe,
+    told_size,
+)
 from headstart.planning.records import Expected, Rung, Wishes
 from headstart.planning.worth import CHEAP, not_worth, told_seconds
 
@@ -48,11 +60,12 @@ def by_size(
     tried = sorted({probe.size for probe in evidence.sizes} | {native})
     settings = {size: Setting(facts=facts, evidence=evidence, size=size, native=native) for size in tried}
     found = {size: _at_size(willing, settings[size], wishes) for size in tried}
-    reached = {size: max((each.expected.accuracy for each in found[size][0]), default=0.0) for size in tried}
+    most = {size: _most(found[size][0]) for size in tried}
+    reached = {size: 0.0 if (one := most[size]) is None else one.accuracy for size in tried}
     best = max(reached.values())
     chosen = min(size for size in tried if reached[size] >= best - _favour(settings[size], wishes))
     told_sizes = "; ".join(
-        f"{probe.size} px: {told(probe.accuracy, probe.error)}, {1000 * probe.seconds_per_image:.0f} ms an image"
+        f"{probe.size} px: {told_size(probe, evidence)}, {1000 * probe.seconds_per_image:.0f} ms an image"
         for probe in evidence.sizes
     )
     if len(tried) == 1:
@@ -63,10 +76,19 @@ def by_size(
         )
     else:
         why = (
-            f"{reached[chosen]:.1%} is expected at it and {reached[native]:.1%} at the pretraining's {native} px, "
+            f"{_told_most(most[chosen])} is expected at it and {_told_most(most[native])} at the pretraining's {native} px, "
             f"within the same budget; a tie goes to the cheaper. Probes: {told_sizes}"
         )
     return chosen, Choice(what="input size", value=f"{chosen} px", why=why), *found[chosen]
+
+
+def _most(candidates: list[Candidate]) -> Expected | None:
+    """The highest that is expected of any; None where there is none."""
+    return max((each.expected for each in candidates), key=lambda found: found.accuracy, default=None)
+
+
+def _told_most(found: Expected | None) -> str:
+    return "nothing" if found is None else told_expected(found)
 
 
 def _favour(setting: Setting, wishes: Wishes) -> float:
@@ -149,13 +171,14 @@ def select(
     first, left_out = _closed(closed, setting.evidence, wishes)
     if wishes.budget_seconds is None:
         return [*first, *sorted(tuned, key=lambda each: each.expected.seconds or 0.0)], left_out
-    reached = max((each.expected.accuracy for each in first), default=0.0)
+    floor = _most(first)
+    reached = 0.0 if floor is None else floor.accuracy
     hopeful = [each for each in tuned if each.expected.accuracy > reached]
     left_out += [
         Choice(
             what=each.name,
             value="left out",
-            why=f"{_told_hope(each)}; a cheaper rung is expected to reach {reached:.1%}",
+            why=f"{_told_hope(each)}; a cheaper rung is expected to reach {_told_most(floor)}",
         )
         for each in tuned
         if each not in hopeful
@@ -183,26 +206,26 @@ def _closed(
     where it is quick it takes the place of the last layer, which is among what it chooses from, at the first sign of a gain.
     """
     output, best = output_probe(evidence), best_probe(evidence)
-    gain, doubt = best.accuracy - output.accuracy, math.hypot(best.error, output.error) / math.sqrt(2)
+    gain, error = best.accuracy - output.accuracy, doubt(best, output)
     compared = (
-        f"{place_words(best.name)} {told(best.accuracy, best.error)}, {place_words(output.name)} "
-        f"{told(output.accuracy, output.error)}"
+        f"{place_words(best.name)} {told_probe(best, evidence)}, {place_words(output.name)} "
+        f"{told_probe(output, evidence)}"
     )
     last = [each for each in closed if METHODS[each.name].expects != "depths"]
     deep = [each for each in closed if METHODS[each.name].expects == "depths"]
     if not deep or not last:
         return closed, []
-    if gain <= doubt and wishes.prefer == "speed":
+    if gain <= error and wishes.prefer == "speed":
         tie = (
             "a tie, so the simpler one stays" if gain > 0 else "no other depth sees more than the last layer"
         )
         return last, [Choice(what=each.name, value="left out", why=f"{tie}: {compared}") for each in deep]
     quick = all((each.expected.seconds or 0.0) <= CHEAP for each in deep)
-    if gain > 2 * doubt or (gain > 0 and quick):
+    if gain > 2 * error or (gain > 0 and quick):
         why = (
-            f"another depth sees clearly more: {compared}"
-            if gain > 2 * doubt
-            else f"another depth may see more ({compared}), and the search over depths, which takes seconds, "
+            f"another depth sees more, by {told_points(gain, error)}: {compared}"
+            if gain > 2 * error
+            else f"another depth may see more: {compared}; and the search over depths, which takes seconds, "
             f"has the last layer among its choices"
         )
         return deep, [Choice(what=each.name, value="left out", why=why) for each in last]
@@ -234,21 +257,21 @@ def _best_tuned(hopeful: list[Candidate], reached: float, wishes: Wishes) -> lis
 def _told_hope(candidate: Candidate) -> str:
     found = candidate.expected
     time = "" if found.seconds is None else f" in {told_seconds(found.seconds)}"
-    return f"{found.accuracy:.1%} is expected of it{time}"
+    return f"{told_expected(found)} is expected of it{time}"
 
 
 def as_rungs(chosen: list[Candidate], setting: Setting, wishes: Wishes) -> tuple[Rung, ...]:
     """The rungs, each with the reason for its place."""
     out: list[Rung] = []
     for each in chosen:
-        doubt = _doubt(each, out, setting, wishes, challengers=len(chosen) - 1)
+        unworthy = _doubt(each, out, setting, wishes, challengers=len(chosen) - 1)
         out.append(
             Rung(
                 method=each.name,
                 params=asdict(each.suggestion.params),
-                why=_why(each, wishes, first=not out, doubt=doubt),
+                why=_why(each, wishes, first=not out, unworthy=unworthy),
                 expected=each.expected,
-                doubtful=bool(doubt),
+                doubtful=bool(unworthy),
             )
         )
     return tuple(out)
@@ -272,14 +295,14 @@ def _doubt(
     )
 
 
-def _why(candidate: Candidate, wishes: Wishes, *, first: bool, doubt: str) -> str:
+def _why(candidate: Candidate, wishes: Wishes, *, first: bool, unworthy: str) -> str:
     if wishes.method != "auto":
         return "asked for"
     found = candidate.expected
     time = "" if found.seconds is None else f", about {told_seconds(found.seconds)}"
-    hope = f"expected {found.accuracy:.1%} ({found.low:.1%} to {found.high:.1%}){time}: {'; '.join(found.because)}"
+    hope = f"expected {told_expected(found)}{time}: {'; '.join(found.because)}"
     if first:
         return f"{hope}. The floor for every costlier method"
-    if doubt:
-        return f"{hope}. Climbed only if the rung before ends below its expectation: {doubt}"
+    if unworthy:
+        return f"{hope}. Climbed only if the rung before ends below its expectation: {unworthy}"
     return f"{hope}. Kept only if the validation images say so"

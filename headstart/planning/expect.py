@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from headstart.data.records import DatasetFacts
-from headstart.evidence import DepthProbe, Evidence
+from headstart.evidence import DepthProbe, Evidence, SizeProbe
 from headstart.methods import Method
-from headstart.planning.records import Expected
+from headstart.metrics import told_around, told_points, told_share
+from headstart.metrics.intervals import Z95
+from headstart.planning.records import Z90, Expected
 from headstart.similarity import standing
-
-_Z90 = 1.6448536269514722  # the normal distribution's 95 % quantile: intervals of 90 %
 
 # The textbook's table as numbers: the share of the probe's errors that tuning the whole network removes, with 100 images
 # and what each tenfold adds. A prior: bench/regret.py compares it with what was reached. One standard deviation about it:
@@ -90,10 +90,22 @@ class Setting:
         if found is None or self.size == self.native:
             return 0.0
         usual, spread = self.usual_loss
-        # That no image changed sides is no proof that none would: at least one more or less.
-        error = max(found.loss_error, 1 / max(1, found.images or self.evidence.images))
-        measured = drawn(found.loss, error, usual, spread=spread)
+        measured = drawn(found.loss, self._loss_error(found), usual, spread=spread)
         return usual + _DEPTHS_AGREE * (measured - usual)
+
+    @property
+    def size_doubt(self) -> float:
+        """Standard deviation of `size_loss`: of what was measured, and of how far depths agree; 0 where none is expected."""
+        found = next((probe for probe in self.evidence.sizes if probe.size == self.size), None)
+        if found is None or self.size == self.native:
+            return 0.0
+        spread = self.usual_loss[1]
+        left = drawn_doubt(self._loss_error(found), spread=spread)
+        return math.hypot(_DEPTHS_AGREE * left, (1 - _DEPTHS_AGREE) * spread)
+
+    def _loss_error(self, found: SizeProbe) -> float:
+        # That no image changed sides is no proof that none would: at least one more or less.
+        return max(found.loss_error, 1 / max(1, found.images or self.evidence.images))
 
     @property
     def usual_loss(self) -> tuple[float, float]:
@@ -136,6 +148,11 @@ def best_probe(evidence: Evidence) -> DepthProbe:
     return max(evidence.depths, key=lambda probe: probe.accuracy)
 
 
+def doubt(first: DepthProbe, second: DepthProbe) -> float:
+    """Standard error of the difference of two probes' accuracies, about: on the same images the errors go together."""
+    return math.hypot(first.error, second.error) / math.sqrt(2)
+
+
 def drawn(measured: float, error: float, usual: float, *, spread: float) -> float:
     """A measured difference, drawn to what is usual: its posterior mean if true ones are normal about that.
 
@@ -146,12 +163,21 @@ def drawn(measured: float, error: float, usual: float, *, spread: float) -> floa
     return usual + trust * (measured - usual)
 
 
+def drawn_doubt(error: float, *, spread: float) -> float:
+    """Standard deviation of what `drawn` returns: of the posterior.
+
+    >>> round(drawn_doubt(0.06, spread=0.06), 4)
+    0.0424
+    """
+    return spread * error / math.hypot(spread, error) if error else 0.0
+
+
 def expect(method: Method, params: dict[str, Any], setting: Setting) -> Expected:
     """What this method with these parameters is expected to reach and to take."""
     value, spread, because = _MODELS[method.expects](method, params, setting)
     value = min(max(value, 0.0), 1.0)
     exam = value * (1 - value) / setting.n_exam
-    half = _Z90 * math.sqrt(spread**2 + exam + 0.25 / setting.n_exam**2)
+    half = Z90 * math.sqrt(spread**2 + exam + 0.25 / setting.n_exam**2)
     return Expected(
         accuracy=value,
         low=max(0.0, value - half),
@@ -176,11 +202,12 @@ def _from_depths(_method: Method, _params: dict[str, Any], setting: Setting) -> 
 
 def _at_depths(setting: Setting, *, images: int) -> Prediction:
     probe, output = best_probe(setting.evidence), output_probe(setting.evidence)
-    error = math.hypot(probe.error, output.error) / math.sqrt(2)  # the same images: the errors go together
+    error = doubt(probe, output)
     gain = drawn(probe.accuracy - output.accuracy, error, 0.0, spread=_DEPTH_DIFFERENCE)
     value, spread, because = _from_probe(probe, output.accuracy + gain, setting, images=images)
+    trusted = told_points(gain, drawn_doubt(error, spread=_DEPTH_DIFFERENCE))
     told_best = (
-        f"the best of {len(setting.evidence.depths)} depths that were tried, by {_points(gain)} to be trusted"
+        f"the best of {len(setting.evidence.depths)} depths that were tried, by {trusted} to be trusted"
     )
     return value, math.hypot(spread, probe.error), (*because, told_best)
 
@@ -196,18 +223,19 @@ def _from_probe(probe: DepthProbe, accuracy: float, setting: Setting, *, images:
     """
     known = f"{setting.evidence.images} training images it had not seen"
     because = [
-        f"a probe on {place_words(probe.name)} is right on {told(probe.accuracy, probe.error)} of {known}"
+        f"a probe on {place_words(probe.name)} is right on {told_probe(probe, setting.evidence)} of {known}"
     ]
     loss = setting.size_loss
     if loss:
+        changed = told_points(abs(loss), setting.size_doubt)
         because.append(
-            f"at {setting.size} pixels instead of {setting.native} {_points(abs(loss))} {'fewer' if loss > 0 else 'more'} "
-            "are expected"
+            f"at {setting.size} pixels instead of {setting.native} {changed} {'fewer' if loss > 0 else 'more'} are expected"
         )
     value = min(accuracy - loss, 1.0)
     grown = (1 - value) * (1 - setting.errors_left(images))
     if grown > 0:
-        because.append(f"with all {images} images to learn from the learning curve adds {_points(grown)}")
+        added = told_points(grown, grown / 2)
+        because.append(f"with all {images} images to learn from the learning curve adds {added}")
     return value + grown, math.hypot(probe.error, _PROBE_SPREAD, grown / 2), tuple(because)
 
 
@@ -220,11 +248,13 @@ def _from_tuning(method: Method, params: dict[str, Any], setting: Setting) -> Pr
     epochs = params.get("epochs")
     done = 1 - math.exp(-epochs / _EPOCHS) if epochs else 1.0
     value = 1 - (1 - base) * (1 - share * done)
-    told_share = (
-        f"tuning is expected to remove {share * done:.0%} of its errors: {setting.facts.n_train} training images, "
-        f"distance {_distance(setting)}" + (f", {epochs} passes" if epochs else "")
+    removed, reach = share * done, Z95 * _SHARE_SPREAD
+    told_removed = (
+        f"tuning is expected to remove {removed:.0%} ({removed - reach:.0%} to {min(1.0, removed + reach):.0%}) of its "
+        f"errors: {setting.facts.n_train} training images, distance {_distance(setting)}"
+        + (f", {epochs} passes" if epochs else "")
     )
-    because = (*because, told_share)
+    because = (*because, told_removed)
     # Tuned late layers can become what a better depth is already: not with 100 images, and with 1,000 wholly.
     learnt = done * min(max(math.log10(max(n, 1) / 100), 0.0), 1.0)
     if base + learnt * (best - base) > value and method.reach > 0.5:
@@ -253,8 +283,13 @@ def _from_scratch(_method: Method, params: dict[str, Any], setting: Setting) -> 
     way = min(max(math.log10(max(n, 1) / _SCRATCH_FROM) / span, 0.0), 1.0)
     epochs = params.get("epochs")
     way *= 1 - math.exp(-epochs / _SCRATCH_EPOCHS) if epochs else 1.0
+    twins = [probe for probe in setting.evidence.depths if probe.random is not None]
+    twin = told_twin(max(twins, key=lambda probe: probe.random or 0.0), setting.evidence) if twins else ""
+    known = (
+        f"features of a network with random weights reach {twin}" if twin else f"guessing reaches {floor:.1%}"
+    )
     because = (
-        f"features of a network with random weights reach {floor:.1%}, those of the pretrained one {best.accuracy:.1%}",
+        f"{known}, those of the pretrained one {told_probe(best, setting.evidence)}",
         f"with {n} training images a network from scratch is expected to go {way:.0%} of the way between",
     )
     return floor + way * (best.accuracy - floor), 0.1, because
@@ -333,13 +368,27 @@ def place_words(name: str) -> str:
     return " and ".join(words)
 
 
-def told(value: float, error: float) -> str:
-    """A share with its standard error: `93.6 % +- 0.8`."""
-    return f"{100 * value:.1f} % +- {100 * error:.1f}"
+def told_probe(probe: DepthProbe, evidence: Evidence) -> str:
+    """The accuracy of a probe with its 95 % interval: `93.6% (91.8% to 95.0%)`."""
+    return told_around(probe.accuracy, probe.error, evidence.images)
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:.1f} points"
+def told_size(probe: SizeProbe, evidence: Evidence) -> str:
+    """The accuracy at an input size with its 95 % interval."""
+    return told_around(probe.accuracy, probe.error, probe.images or evidence.images)
+
+
+def told_twin(probe: DepthProbe, evidence: Evidence) -> str:
+    """The accuracy of the same probe on the untrained twin, with its 95 % interval; empty where it was not measured."""
+    if probe.random is None:
+        return ""
+    return told_share(min(max(probe.random, 0.0), 1.0), evidence.twin_images or evidence.images)
+
+
+def told_expected(found: Expected) -> str:
+    """An expected accuracy with the 95 % interval of what the test images will show."""
+    low, high = found.interval
+    return f"{found.accuracy:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _distance(setting: Setting) -> str:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from headstart.data.records import DatasetFacts
-from headstart.evidence import DepthProbe, Evidence
+from headstart.evidence import Evidence
+from headstart.metrics import told_points
 from headstart.planning import places
-from headstart.planning.expect import best_probe, output_probe, place_words, told
+from headstart.planning.expect import (
+    best_probe,
+    doubt,
+    output_probe,
+    place_words,
+    told_probe,
+    told_twin,
+)
 from headstart.planning.records import Guide, Rung
 from headstart.planning.worth import told_seconds
 from headstart.similarity import KNOWN, standing
@@ -59,7 +69,7 @@ def measured(evidence: Evidence) -> tuple[str, ...]:
     if evidence.places:
         out += places.measured(evidence)
     elif evidence.depths:
-        out += _told_depths(output_probe(evidence), best_probe(evidence))
+        out += _told_depths(evidence)
     if evidence.curve is not None:
         twice = evidence.curve.twice
         out.append(
@@ -68,22 +78,20 @@ def measured(evidence: Evidence) -> tuple[str, ...]:
     return (*out, *(finding.rstrip(".") for finding in evidence.findings))
 
 
-def _told_depths(output: DepthProbe, best: DepthProbe) -> list[str]:
+def _told_depths(evidence: Evidence) -> list[str]:
+    output, best = output_probe(evidence), best_probe(evidence)
     out = [
-        f"a simple classifier on the last layer is right on {told(output.accuracy, output.error)}",
+        f"a simple classifier on the last layer is right on {told_probe(output, evidence)}",
     ]
     if best.name == output.name:
         out.append("no other depth sees more than the last layer")
     else:
-        gain = 100 * (best.accuracy - output.accuracy)
-        out.append(
-            f"on {place_words(best.name)} it is right on {told(best.accuracy, best.error)}, {gain:.1f} points more"
-        )
+        gain = told_points(best.accuracy - output.accuracy, doubt(best, output))
+        out.append(f"on {place_words(best.name)} it is right on {told_probe(best, evidence)}, {gain} more")
     if best.random is not None:
-        out.append(
-            f"the same on a network with random weights: {best.random:.1%}; pretraining is worth "
-            f"{100 * (best.accuracy - best.random):.1f} points there"
-        )
+        twin = f"the same on a network with random weights: {told_twin(best, evidence)}"
+        worth = told_points(best.accuracy - best.random, best.gain_error or math.sqrt(2) * best.error)
+        out.append(f"{twin}; pretraining is worth {worth} there")
     return out
 
 
@@ -94,7 +102,10 @@ def _therefore(rungs: tuple[Rung, ...]) -> str:
         if found is not None:
             doubt = " if that ends below its expectation," if rung.doubtful else ""
             out += f"; then,{doubt} " if out and doubt else "; then " if out else ""
-            out += f"{rung.method} (expected {found.accuracy:.1%}, {found.low:.1%} to {found.high:.1%} on the test images)"
+            low, high = found.interval
+            out += (
+                f"{rung.method} (expected {found.accuracy:.1%}, {low:.1%} to {high:.1%} on the test images)"
+            )
         elif rung.seconds is not None:
             out += f"{'; then ' if out else ''}{rung.method} (about {told_seconds(rung.seconds)})"
     return out

@@ -13,6 +13,7 @@ from typing import Any
 from headstart.data.records import DatasetFacts
 from headstart.evidence import Cost, DepthProbe, Evidence
 from headstart.methods import METHODS, Choice, Method, Suggestion
+from headstart.metrics import told_around, told_points
 from headstart.planning.records import Rung, Wishes
 from headstart.planning.worth import told_seconds
 
@@ -215,7 +216,7 @@ def _why(name: str, evidence: Evidence, seconds: float | None) -> str:
     time = "" if seconds is None else f"about {told_seconds(seconds)}: "
     if METHODS[name].step == "head":
         best = best_map(evidence)
-        known = "" if best is None else f"on frozen maps {named(best)}{_worth(best)}. "
+        known = "" if best is None else f"on frozen maps {named(best, evidence)}{_worth(best)}. "
         return f"{time}{known}A model soon, and the floor for every costlier rung"
     if METHODS[name].expects == "scratch":
         return (
@@ -248,19 +249,24 @@ def measured(evidence: Evidence) -> tuple[str, ...]:
     if best is None:
         return tuple(out)
     where = f"of {evidence.places} places in {evidence.images} training images"
-    out.append(f"{where}, all classes alike, a simple head on {named(best)}{_worth(best)}")
+    out.append(f"{where}, all classes alike, a simple head on {named(best, evidence)}{_worth(best)}")
     singles = [probe for probe in evidence.depths if probe.stride and probe.recall is not None]
     if len(singles) > 1:
-        told = ", ".join(f"{_recall(probe):.0%} at 1/{probe.stride}" for probe in singles)
+        told = ", ".join(f"{told_recall(probe, evidence)} at 1/{probe.stride}" for probe in singles)
         out.append(f"on one map alone: {told}")
     return tuple(out)
 
 
-def named(probe: DepthProbe) -> str:
-    """What a probe names rightly, with its map in words: `the map at 1/8 names 71.0 % +- 1.2 rightly`."""
-    assert probe.recall is not None  # whoever asks has a probe of places
+def named(probe: DepthProbe, evidence: Evidence) -> str:
+    """What a probe names rightly, with its map in words: `the map at 1/8 names 71.0% (68.6% to 73.3%) rightly`."""
     which = f"the map at 1/{probe.stride} names" if probe.stride else "all maps together names"
-    return f"{which} {100 * probe.recall.value:.1f} % +- {100 * probe.recall.error:.1f} rightly"
+    return f"{which} {told_recall(probe, evidence)} rightly"
+
+
+def told_recall(probe: DepthProbe, evidence: Evidence) -> str:
+    """The share of a probe's places that are named rightly, classes alike, with its 95 % interval over images."""
+    assert probe.recall is not None  # whoever asks has a probe of places
+    return told_around(probe.recall.value, probe.recall.error, evidence.images)
 
 
 def _worth(probe: DepthProbe) -> str:
@@ -268,4 +274,4 @@ def _worth(probe: DepthProbe) -> str:
     found = probe.recall
     if found is None or found.gain is None or found.gain_error is None:
         return ""
-    return f", {100 * found.gain:.1f} points +- {100 * found.gain_error:.1f} more than with random weights"
+    return f", {told_points(found.gain, found.gain_error)} more than with random weights"

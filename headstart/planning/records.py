@@ -7,7 +7,10 @@ from typing import Any
 
 from headstart._core.records import record
 from headstart.methods import Choice
+from headstart.metrics.intervals import Z95
 from headstart.tasks.heads import HeadSpec
+
+Z90 = 1.6448536269514722  # the normal distribution's 95 % quantile: intervals of 90 %
 
 PREFERENCES = ("accuracy", "speed", "size")
 
@@ -39,7 +42,7 @@ class Expected:
 
     Attributes:
         accuracy: expected, in [0, 1] (multi-label: F1 of each image).
-        low: lower end of the 90 % interval of what the test images will show.
+        low: lower end of the 90 % interval of what the test images will show; `interval` has that of 95 %.
         high: upper end.
         seconds: expected duration; None where nothing was timed.
         because: the measurements it rests on, in sentences without a full stop.
@@ -50,6 +53,21 @@ class Expected:
     high: float
     seconds: float | None
     because: tuple[str, ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high) of the 95 % interval of what the test images will show, which is printed."""
+        return at_95(self.accuracy, self.low, self.high)
+
+
+def at_95(value: float, low: float, high: float) -> tuple[float, float]:
+    """The 95 % interval inside [0, 1] of which the 90 % interval (low, high) is known, about a normally distributed value.
+
+    >>> [round(end, 3) for end in at_95(0.9, 0.8, 1.0)]
+    [0.781, 1.0]
+    """
+    half = Z95 / Z90 * max(value - low, high - value)  # one end may have been cut off at 0 or 1
+    return max(0.0, value - half), min(1.0, value + half)
 
 
 @record

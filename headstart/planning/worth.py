@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from headstart.metrics import told_points
+
 CONFIDENCE = 0.9
 """How sure a costlier rung must be of its gain on the validation images to replace a cheaper one (paired bootstrap)."""
 
@@ -42,9 +44,14 @@ def chance_of_confirming(gain: float, *, accuracy: float, images: int, candidate
     >>> round(chance_of_confirming(0.05, accuracy=0.8, images=1000, candidates=1), 2)
     0.99
     """
-    spread = math.sqrt(max(1 - accuracy, 1 / (images + 1)) / images)
+    spread = _spread(accuracy, images)
     needed = _NORMAL.inv_cdf(confidence(candidates)) * spread
     return _NORMAL.cdf((gain - needed) / spread)
+
+
+def _spread(accuracy: float, images: int) -> float:
+    """Standard error of a gain over a model of that accuracy on so many images."""
+    return math.sqrt(max(1 - accuracy, 1 / (images + 1)) / images)
 
 
 def not_worth(
@@ -64,10 +71,11 @@ def not_worth(
         return ""
     if gain <= 0:
         return "no gain is expected"
-    points = f"the expected gain of {100 * gain:.1f} points"
+    shown = told_points(gain, _spread(accuracy, images))
+    points = f"the expected gain of {shown} on {images} validation images"
     chance = chance_of_confirming(gain, accuracy=accuracy, images=images, candidates=candidates)
     if chance < LEAST_CHANCE:
-        return f"{points} would be confirmed by {images} validation images with a chance of only {chance:.0%}"
+        return f"{points} would be confirmed with a chance of only {chance:.0%}"
     if seconds is not None and gain < PRICES[prefer] * seconds / 60:
         return f"{points} is not worth the {told_seconds(seconds)} it would take"
     return ""

@@ -6,9 +6,22 @@ from typing import Any
 
 from markupsafe import Markup
 
+from headstart.metrics import around, wilson
+from headstart.metrics.intervals import Z95
+from headstart.planning import at_95
 from headstart.reporting import charts
 from headstart.reporting.folder import RunFolder
-from headstart.reporting.wording import duration, is_number, method_words, percent, sentence, text
+from headstart.reporting.wording import (
+    duration,
+    interval,
+    is_number,
+    method_words,
+    metric_words,
+    percent,
+    sentence,
+    signed,
+    text,
+)
 
 _SIZES = (("small", "fewer than 1,000"), ("between", "between"), ("large", "more than 10,000"))
 _LEVELS = ("close", "moderate", "far")
@@ -19,7 +32,10 @@ _TABLE = {
     ("large", "far"): "fine-tune with caution, possibly from scratch",
 }
 _BETWEEN = "try both, compare"
-_Z95 = 1.96
+_SHARE = metric_words("accuracy")
+
+Span = tuple[float, float]
+"""Lower and upper end of a 95 % interval."""
 
 
 def planning_section(run: RunFolder) -> dict[str, Any]:
@@ -70,13 +86,18 @@ def depth_chart(found: dict[str, Any]) -> Markup:
     if len(single) < 2 or found.get("places"):
         return Markup("")
     own = tuple((float(k), float(probe["accuracy"])) for k, probe in enumerate(single))
-    band = tuple(_around(probe["accuracy"], probe["error"]) for probe in single)
-    blank = tuple(
-        (float(k), float(probe["random"])) for k, probe in enumerate(single) if is_number(probe.get("random"))
-    )
+    band = tuple(_around(found, probe) for probe in single)
+    blank = [(float(k), probe) for k, probe in enumerate(single) if is_number(probe.get("random"))]
     lines = [charts.Line(name="this network", points=own, dots=True, band=band)]
     if blank:
-        lines.append(charts.Line(name="the same, untrained", points=blank, tone="muted", dots=True))
+        twin = charts.Line(
+            name="the same, untrained",
+            points=tuple((k, float(probe["random"])) for k, probe in blank),
+            tone="muted",
+            dots=True,
+            band=tuple(_around_twin(found, probe) for _, probe in blank),
+        )
+        lines.append(twin)
     return charts.line_chart(
         lines, x="depth: 0 the first layers, then block by block", y="right answers", percent=True
     )
@@ -93,16 +114,19 @@ def places_chart(found: dict[str, Any]) -> Markup:
             name="this network",
             points=tuple((float(k), float(each["value"])) for k, each in enumerate(recalls)),
             dots=True,
-            band=tuple(_around(each["value"], each["error"]) for each in recalls),
+            band=tuple(_around(found, each, "value") for each in recalls),
         )
     ]
-    blank = tuple(
-        (float(k), max(0.0, each["value"] - each["gain"]))
-        for k, each in enumerate(recalls)
-        if is_number(each.get("gain"))
-    )
+    blank = [(float(k), each) for k, each in enumerate(recalls) if is_number(each.get("gain"))]
     if blank:
-        lines.append(charts.Line(name="the same, untrained", points=blank, tone="muted", dots=True))
+        twin = charts.Line(
+            name="the same, untrained",
+            points=tuple((k, max(0.0, each["value"] - each["gain"])) for k, each in blank),
+            tone="muted",
+            dots=True,
+            band=tuple(_below(each) for _, each in blank),
+        )
+        lines.append(twin)
     names = ", ".join(f"{k}: 1/{probe['stride']}" for k, probe in enumerate(maps))
     return charts.line_chart(lines, x=f"map ({names} of the size)", y="places named rightly", percent=True)
 
@@ -115,11 +139,9 @@ def _place_rows(found: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": f"1/{probe['stride']}" if probe.get("stride") else "all together",
-            "recall": f"{percent(probe['recall']['value'])} ± {percent(probe['recall']['error'])}",
-            "gain": f"{percent(probe['recall']['gain'])} ± {percent(probe['recall']['gain_error'])}"
-            if is_number(probe["recall"].get("gain"))
-            else "",
-            "accuracy": f"{percent(probe.get('accuracy'))} ± {percent(probe.get('error'))}",
+            "recall": _shown(probe["recall"]["value"], _around(found, probe["recall"], "value")),
+            "gain": _told_gain(probe["recall"]),
+            "accuracy": _shown(probe["accuracy"], _around(found, probe)),
             "width": text(probe.get("width")),
         }
         for probe in _of_places(found)
@@ -130,9 +152,10 @@ def _depth_rows(found: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": text(probe.get("name")),
-            "accuracy": percent(probe.get("accuracy")),
-            "error": percent(probe.get("error")),
-            "random": percent(probe.get("random")) if is_number(probe.get("random")) else "",
+            "accuracy": _shown(probe["accuracy"], _around(found, probe)),
+            "random": _shown(probe["random"], _around_twin(found, probe))
+            if is_number(probe.get("random"))
+            else "",
             "width": text(probe.get("width")),
         }
         for probe in found.get("depths") or ()
@@ -160,7 +183,7 @@ def curve_chart(found: dict[str, Any]) -> Markup:
         name="measured",
         points=tuple((float(p["n"]), float(p["accuracy"])) for p in points),
         dots=True,
-        band=tuple(_around(p["accuracy"], p["error"]) for p in points),
+        band=tuple(_around(found, p) for p in points),
     )
     steps = [step for step in curve.get("forecast") or () if step["n"] <= 4.001 * found.get("images", 0)]
     foretold = charts.Line(
@@ -176,22 +199,20 @@ def ladder_chart(run: RunFolder) -> Markup:
     """What each rung was expected to reach, with its interval, and what it reached on the validation images."""
     marks = []
     for row in _climbed(run):
-        found = row["expected"]
+        found, (low, high) = row["expected"], row["span"]
         marks.append(
             charts.Mark(
                 label=f"{method_words(row['method'])}: expected",
                 value=found["accuracy"],
-                low=found["low"],
-                high=found["high"],
+                low=low,
+                high=high,
                 main=False,
             )
         )
         if row["reached"] is not None:
-            value = row["reached"]
+            value, (low, high) = row["reached"]
             marks.append(
-                charts.Mark(
-                    label=f"{method_words(row['method'])}: reached", value=value, low=value, high=value
-                )
+                charts.Mark(label=f"{method_words(row['method'])}: reached", value=value, low=low, high=high)
             )
     return charts.interval_chart(marks, x="right answers")
 
@@ -200,9 +221,8 @@ def _rung_rows(run: RunFolder) -> list[dict[str, str]]:
     return [
         {
             "name": method_words(row["method"]),
-            "expected": percent(row["expected"]["accuracy"]),
-            "interval": f"{percent(row['expected']['low'])} to {percent(row['expected']['high'])}",
-            "reached": "not climbed" if row["reached"] is None else percent(row["reached"]),
+            "expected": _shown(row["expected"]["accuracy"], row["span"]),
+            "reached": "not climbed" if row["reached"] is None else _shown(*row["reached"]),
             "planned": duration(row["expected"].get("seconds"))
             if is_number(row["expected"].get("seconds"))
             else "",
@@ -235,24 +255,35 @@ def _climbed(run: RunFolder) -> list[dict[str, Any]]:
     for rung in run.plan.get("rungs") or ():
         end = ends.get(rung.get("method"))
         if rung.get("expected"):
-            reached = [value for value in ((end or {}).get("metrics") or {}).values() if is_number(value)]
+            expected = rung["expected"]
             rows.append(
                 {
                     "method": rung["method"],
-                    "expected": rung["expected"],
-                    "reached": reached[0] if reached else None,
+                    "expected": expected,
+                    "span": at_95(expected["accuracy"], expected["low"], expected["high"]),
+                    "reached": _reached(run, end or {}),
                     "seconds": end.get("seconds") if end else None,
                 }
             )
     return rows
 
 
+def _reached(run: RunFolder, end: dict[str, Any]) -> tuple[float, Span] | None:
+    """What a rung reached on the validation images, with its interval; None where it did not end."""
+    for name, value in (end.get("metrics") or {}).items():
+        if is_number(value):
+            images = ((run.facts.get("splits") or {}).get("val") or {}).get("n") or 0
+            found = (end.get("intervals") or {}).get(name)  # old runs kept none
+            low, high = found or wilson(min(max(value, 0.0), 1.0) * images, images)
+            return float(value), (float(low), float(high))
+    return None
+
+
 def _size_rows(found: dict[str, Any], chosen: Any) -> list[dict[str, Any]]:
     return [
         {
             "size": text(probe.get("size")),
-            "accuracy": percent(probe.get("accuracy")),
-            "error": percent(probe.get("error")),
+            "accuracy": _shown(probe["accuracy"], _around(found, probe)),
             "time": f"{1000 * probe['seconds_per_image']:.0f} ms",
             "chosen": probe.get("size") == chosen,
         }
@@ -260,5 +291,32 @@ def _size_rows(found: dict[str, Any], chosen: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _around(value: float, error: float) -> tuple[float, float]:
-    return max(0.0, value - _Z95 * error), min(1.0, value + _Z95 * error)
+def _around(found: dict[str, Any], probe: dict[str, Any], key: str = "accuracy") -> Span:
+    """The 95 % interval of what a probe reached, from its standard error."""
+    return around(probe[key], probe["error"], probe.get("images") or found.get("images") or 0)
+
+
+def _around_twin(found: dict[str, Any], probe: dict[str, Any]) -> Span:
+    """The same of the untrained network, from the number of images that it saw."""
+    images = found.get("twin_images") or found.get("images") or 0
+    return wilson(min(max(probe["random"], 0.0), 1.0) * images, images)
+
+
+def _below(recall: dict[str, Any]) -> Span:
+    """Where the untrained network may lie below this one: the interval of the gap, which is known place by place."""
+    value, gain, reach = recall["value"], recall["gain"], Z95 * (recall.get("gain_error") or 0.0)
+    return max(0.0, value - gain - reach), min(1.0, max(0.0, value - gain + reach))
+
+
+def _shown(value: float, span: Span) -> str:
+    """A share with its interval."""
+    return f"{percent(value)} ({interval(*span, _SHARE)})"
+
+
+def _told_gain(recall: dict[str, Any]) -> str:
+    """What pretraining is worth, with its interval in points; empty where it was not measured."""
+    if not is_number(recall.get("gain")):
+        return ""
+    reach = Z95 * (recall.get("gain_error") or 0.0)
+    low, high = (signed(recall["gain"] + side * reach, share=True) for side in (-1, 1))
+    return f"{signed(recall['gain'], share=True)} points ({low} to {high})"

@@ -65,7 +65,10 @@ def test_a_mirror_that_swaps_the_classes_is_seen() -> None:
     assert found.loss > 0.5
     assert not found.keeps
     assert "a mirror changes what the images mean" in found.told
-    assert f"on {found.accuracy - found.loss:.1%} of the same in a mirror" in found.told
+    assert f"on {found.accuracy - found.loss:.1%} (" in found.told
+    low = 100 * (found.loss - 1.959964 * found.error)
+    high = min(100.0, 100 * (found.loss + 1.959964 * found.error))
+    assert f"a loss of {100 * found.loss:.1f} points ({low:.1f} to {high:.1f})" in found.told
 
 
 @pytest.mark.parametrize("dataset", [wedges(100, turned=False), stripes(100)], ids=["up and down", "stripes"])

@@ -11,6 +11,7 @@ from scipy import stats
 from headstart.metrics import mcnemar, wilson
 from headstart.metrics.claims import BETTER, UNSHOWN, WORSE, meaning, verdict
 from headstart.metrics.intervals import (
+    around,
     combined,
     draw,
     fisher_more,
@@ -19,6 +20,8 @@ from headstart.metrics.intervals import (
     mean_interval,
     paired_shares,
     parts,
+    told_around,
+    told_points,
     wilson_many,
 )
 from headstart.metrics.selection import without_luck
@@ -29,6 +32,36 @@ def test_many_wilson_intervals_at_once() -> None:
     low, high = wilson_many(right, n)
     for place in range(4):
         assert (low[place], high[place]) == pytest.approx(wilson(right[place], n[place]))
+
+
+@pytest.mark.parametrize(("right", "n"), [(30, 40), (153, 160), (1, 50)])
+def test_the_interval_of_an_accuracy_and_its_error_is_wilsons(right: int, n: int) -> None:
+    share = right / n
+    exact = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert around(share, math.sqrt(share * (1 - share) / n), n) == pytest.approx((exact.low, exact.high))
+
+
+def test_where_nothing_varies_the_images_say_how_sure_it_is() -> None:
+    exact = stats.binomtest(40, 40).proportion_ci(0.95, method="wilson")
+    assert around(1.0, 0.0, 40) == pytest.approx((exact.low, exact.high))
+    assert around(0.0, 0.0, 0) == (0.0, 1.0)
+    assert told_around(1.0, 0.0, 40) == f"100.0% ({exact.low:.1%} to 100.0%)"
+
+
+@pytest.mark.parametrize("n", [40, 200])
+def test_graded_scores_are_covered_from_their_standard_error(n: int) -> None:
+    """F1 of images: half of them 1, the others anything between; the truth is 0.75."""
+    rng, covered = np.random.default_rng(n), 0
+    for _ in range(1000):
+        scores = np.where(rng.random(n) < 0.5, 1.0, rng.random(n))
+        low, high = around(float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(n)), n)
+        covered += low <= 0.75 <= high
+    assert 930 <= covered <= 975
+
+
+def test_a_difference_is_told_with_its_interval() -> None:
+    assert told_points(0.025, 0.1) == "2.5 points (-17.1 to 22.1)"
+    assert told_points(-0.99, 0.01) == "-99.0 points (-100.0 to -97.0)"
 
 
 def test_tiny_parts_have_exact_ends() -> None:

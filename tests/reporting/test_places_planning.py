@@ -31,7 +31,8 @@ def test_rows_hold_values_with_their_errors() -> None:
     rows = _place_rows(found())
     assert [row["name"] for row in rows] == ["1/4", "1/16", "all together"]
     assert rows[1]["recall"].startswith("93")
-    assert "±" in rows[1]["gain"]
+    assert all("(" in row[key] for row in rows for key in ("recall", "accuracy"))
+    assert rows[1]["gain"] == "+34.0 points (+31.1 to +36.9)"  # an error of 1.5
     assert all(row["gain"] == "" for row in _place_rows(found(None)))
 
 

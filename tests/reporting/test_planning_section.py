@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from headstart.metrics import wilson
 from headstart.reporting import write_report
 from headstart.reporting.charts import scale_chart
 from headstart.reporting.folder import read_run
@@ -64,7 +65,7 @@ def measured(run: Path) -> Path:
             "size": "small",
             "similarity": "far",
             "prior": "feature extraction from earlier layers",
-            "measured": ["on block 3 it is right on 93.6 % +- 1.2, <b>9.7</b> points more"],
+            "measured": ["on block 3 it is right on 93.6% (91.0% to 95.5%), <b>9.7</b> points more"],
             "therefore": "depth-probe (expected 93.6%)",
             "distance": 0.112,
             "known": {"photos of all kinds": 0.0107, "blood cells": 0.34, "uniform noise": 2.64},
@@ -100,7 +101,7 @@ def test_the_page_has_the_section_and_a_way_to_it(run: Path) -> None:
     assert "#plan" in {attrs["href"] for attrs in page.all("a")}
     for words in (
         "The textbook says: Feature extraction from earlier layers.",
-        "On block 3 it is right on 93.6 % +- 1.2, <b>9.7</b> points more.",  # as text: nothing in a file is markup
+        "On block 3 it is right on 93.6% (91.0% to 95.5%), <b>9.7</b> points more.",  # as text: nothing in a file is markup
         "Therefore: Depth-probe (expected 93.6%).",
         "exchanged in training? A mirror changes what the images mean: 93.6% against 41.0%.",
         "630 training images were looked at",
@@ -108,6 +109,11 @@ def test_the_page_has_the_section_and_a_way_to_it(run: Path) -> None:
         "No learning curve of the twin.",
     ):
         assert words in page.text, words
+
+
+def plain(words: str) -> str:
+    """With an ordinary space and hyphen."""
+    return words.replace("\u00a0", " ").replace("\u2013", "-")
 
 
 def test_the_table_marks_this_data_once(run: Path) -> None:
@@ -139,11 +145,38 @@ def test_the_forecast_ends_at_four_times_the_labels(run: Path) -> None:
 def test_expected_stands_beside_reached(run: Path) -> None:
     section = planning_section(read_run(run))
     rows = {row["name"]: row for row in section["rungs"]}
-    assert (
-        rows["linear probe"]["reached"].replace("\u00a0", " ") == "95.1 %"
-    )  # of its rung_end in the history
-    assert rows["full fine-tuning"]["expected"].replace("\u00a0", " ") == "95.0 %"
+    # its rung_end in the history has no interval, as of old: Wilson's for the validation images
+    images = read_run(run).facts["splits"]["val"]["n"]
+    low, high = wilson(0.951 * images, images)
+    assert plain(rows["linear probe"]["reached"]) == f"95.1 % ({100 * low:.1f}-{100 * high:.1f} %)"
+    # 0.95 with a half width of 0.04 at 90 %: 0.0477 at 95 %
+    assert plain(rows["full fine-tuning"]["expected"]) == "95.0 % (90.2-99.8 %)"
     assert section["ladder"].count("whisker") == 4
+
+
+def test_what_a_rung_reached_has_the_interval_of_the_history(run: Path) -> None:
+    text = (run / "history.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()[:-1]]  # the last one was cut off
+    for line in lines:
+        if line.get("event") == "rung_end" and line["rung"] == "full":
+            line["intervals"] = {"accuracy": [0.91, 0.99]}
+    (run / "history.jsonl").write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    rows = {row["name"]: row for row in planning_section(read_run(run))["rungs"]}
+    assert plain(rows["full fine-tuning"]["reached"]) == "96.7 % (91.0-99.0 %)"
+
+
+def test_no_accuracy_without_its_interval(run: Path) -> None:
+    """Right answers, of the untrained twin too, are Wilson's intervals for the images that explain the error."""
+    section = planning_section(read_run(run))
+    stem, best = section["depth_rows"][0], section["depth_rows"][1]
+    n = 0.936 * 0.064 / 0.012**2
+    low, high = wilson(0.936 * n, n)
+    assert plain(best["accuracy"]) == f"93.6 % ({100 * low:.1f}-{100 * high:.1f} %)"
+    low, high = wilson(0.55 * 630, 630)
+    assert plain(stem["random"]) == f"55.0 % ({100 * low:.1f}-{100 * high:.1f} %)"
+    assert section["depths"].count('class="band') == 2
+    assert all("(" in row["accuracy"] for row in section["sizes"])
+    assert "±" not in Page(write_report(run)).text
 
 
 def test_a_rung_that_was_not_climbed_says_so(run: Path) -> None:
