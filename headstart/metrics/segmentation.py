@@ -58,6 +58,14 @@ def ious(rows: Floats | Ints) -> Floats:
     return np.where(whole > 0, right / np.maximum(whole, 1), np.nan)
 
 
+def resampled_ious(rows: Floats | Ints, draws: NDArray[np.floating]) -> Floats:
+    """(repeats, classes): `ious` of resampled images, of draws (repeats, N) as counts."""
+    sums = np.tensordot(draws, rows[..., :-2], 1)
+    right = np.diagonal(sums, axis1=1, axis2=2)
+    whole = sums.sum(1) + sums.sum(2) - right
+    return np.where(whole > 0, right / np.maximum(whole, 1), np.nan)
+
+
 def dices(rows: Floats | Ints) -> Floats:
     """(classes,) Dice coefficient (the F1 of pixels) of each class; NaN for one that is nowhere."""
     table = confusion(rows)

@@ -94,6 +94,10 @@ _WORDS = {
         label="AP over overlaps",
         meaning="Average precision, averaged over overlaps of 0.50 to 0.95 and over the classes (COCO's mAP).",
     ),
+    "1 - map": MetricWords(
+        label="1 - AP over overlaps", meaning="What chooses among epochs.", lower_is_better=True
+    ),
+    "1 - miou": MetricWords(label="1 - mean IoU", meaning="What chooses among epochs.", lower_is_better=True),
     "map_small": MetricWords(label="AP, small objects", meaning="Of objects of less than 32 x 32 pixels."),
     "map_medium": MetricWords(label="AP, medium objects", meaning="Of objects up to 96 x 96 pixels."),
     "map_large": MetricWords(label="AP, large objects", meaning="Of objects above 96 x 96 pixels."),

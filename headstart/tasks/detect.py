@@ -20,10 +20,10 @@ from headstart.pixels import Chances, Example, read_scene, truth_boxes, varied_s
 from headstart.tasks.boxes import MOST, answers
 from headstart.tasks.heads import Head
 from headstart.tasks.pyramid import fitting
-from headstart.tasks.records import Floats, Places, Rows, Task
+from headstart.tasks.records import Floats, Glance, Places, Rows, Task
 
-REPEATS = 300
-"""Resamples of the images for an interval: each of them is as much work as the value itself."""
+REPEATS, GLANCES = 300, 200
+"""Resamples of the images for an interval, at the end and on the way."""
 
 _SMALL = 60.0  # pixels that a small object (of the lower quarter) should have on its side
 _LONG_SIDE = (256, 640)
@@ -68,6 +68,15 @@ def judge(found: Rows, truth: Sequence[NDArray[np.float64]]) -> float:
     return 1.0 if np.isnan(value) else 1.0 - value
 
 
+def glance(found: Rows, truth: Sequence[NDArray[np.float64]], seed: int) -> Glance:
+    """Average precision of each image, and 1 - mAP with its interval over images, of one matching."""
+    matches = _matched(found, truth)
+    value = boxes.mean_precision(boxes.class_precisions(matches))
+    draws = draw(len(truth), seed=seed, repeats=GLANCES).images
+    resampled = boxes.mean_precisions(boxes.resampled_precisions(matches, draws))
+    return Glance.of(boxes.image_scores(matches), 1.0 if np.isnan(value) else 1.0 - value, 1.0 - resampled)
+
+
 def assess(
     found: Rows, truth: Sequence[NDArray[np.float64]], classes: Sequence[str], least: float, seed: int
 ) -> Assessment:
@@ -75,7 +84,7 @@ def assess(
     matches = boxes.match(list(found), truth, classes=len(classes))
     draws = draw(len(truth), seed=seed, repeats=REPEATS).images.astype(np.float64)
     each = {size: boxes.class_precisions(matches, size=size) for size in boxes.SIZES}
-    resampled = {size: _resampled(matches, size, draws) for size in boxes.SIZES}
+    resampled = {size: boxes.resampled_precisions(matches, draws, size=size) for size in boxes.SIZES}
     pick: dict[str, tuple[str, Callable[[Floats], Floats]]] = {
         "map50_95": ("all", lambda precision: precision),
         "map50": ("all", lambda precision: precision[..., :1]),
@@ -107,15 +116,10 @@ def assess(
     )
 
 
-def _resampled(matches: Matches, size: str, draws: NDArray[np.float64]) -> Floats:
-    """(repeats, classes, overlaps) average precisions of resampled images, of draws (repeats, N) as counts."""
-    return np.stack([boxes.class_precisions(matches, size=size, weights=weights) for weights in draws])
-
-
 def _metric(value: Floats, resampled: Floats, n: int) -> Metric:
     """The mean of some average precisions with the interval of the same mean over resamples."""
     mean = boxes.mean_precision(value)
-    means = np.array([boxes.mean_precision(one) for one in resampled])
+    means = boxes.mean_precisions(resampled)
     low, high = np.nanquantile(means, [0.025, 0.975]) if np.isfinite(means).any() else (0.0, 1.0)
     return Metric(
         value=mean, low=min(float(low), mean), high=max(float(high), mean), interval="bootstrap", n=n
@@ -158,6 +162,7 @@ def made(head: Head, settings: Any) -> Task:
         answers=partial(answers, decode),
         tally=tally,
         assess=assess,
+        glance=glance,
         decode=decode,
     )
     return Task(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,29 @@ Rows = NDArray[np.float64]
 """What is kept of the answers to images, (N, …): enough for every score; for classes the logits (N, classes)."""
 
 
+class Glance(NamedTuple):
+    """What validation images say on the way, of answers with places.
+
+    Attributes:
+        scores: (N,) the task's `correctness`.
+        value: the task's `judge`.
+        low: lower end of its 95 % interval over images.
+        high: upper end.
+    """
+
+    scores: Floats
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, scores: Floats, value: float, resampled: Floats) -> Glance:
+        """With the percentiles of the value in resamples of the images (R,); NaN is that of one that says nothing."""
+        known = resampled[np.isfinite(resampled)]
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (0.0, 1.0)
+        return cls(scores, value, min(float(low), value), max(float(high), value))
+
+
 @dataclass(frozen=True)
 class Places:
     """What a task knows whose answers have places in the image.
@@ -37,6 +60,7 @@ class Places:
             `metrics.detection` describes, or class indices (H, W), both in the image's own pixels.
         tally: (answers, samples) -> rows.
         assess: (rows, truth, classes, threshold, seed) -> all that is measured.
+        glance: (rows, truth, seed) -> what is told of them on the way.
         decode: of boxes: what `answers` reads them from, for files that carry it out themselves; None for masks.
     """
 
@@ -44,6 +68,7 @@ class Places:
     answers: Callable[[Tensor, Sequence[tuple[int, int]], Preprocess], list[NDArray[Any]]]
     tally: Callable[[Sequence[NDArray[Any]], Sequence[Sample], int], Rows]
     assess: Callable[[Rows, Any, Sequence[str], float, int], Assessment]
+    glance: Callable[[Rows, Any, int], Glance]
     decode: Decode | None = None
 
     def rows(self, outputs: Tensor, samples: Sequence[Sample], preprocess: Preprocess, classes: int) -> Rows:

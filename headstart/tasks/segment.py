@@ -21,7 +21,7 @@ from headstart.metrics.assessment import Assessment
 from headstart.pixels import Chances, Example, read_scene, varied_scene
 from headstart.tasks.heads import Head
 from headstart.tasks.pyramid import fitting
-from headstart.tasks.records import Floats, Places, Rows, Task
+from headstart.tasks.records import Floats, Glance, Places, Rows, Task
 
 _LONG_SIDE = 512  # pixels; what is finer than a quarter of that no map of the network shows
 _DICE = 0.5  # share of the Dice loss: it does not let frequent classes hide rare ones
@@ -110,6 +110,16 @@ def judge(counted: Rows, truth: Any) -> float:
     return 1.0 if np.isnan(value) else 1.0 - value
 
 
+def glance(counted: Rows, truth: Any, seed: int) -> Glance:
+    """Mean IoU of each image alone, and 1 - mean IoU over all pixels with its interval over images."""
+    draws = draw(len(counted), seed=seed).images.astype(np.float64)
+    shares = masks.resampled_ious(counted, draws)
+    known = np.isfinite(shares)
+    means = np.where(known, shares, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+    resampled = np.where(known.any(1), 1.0 - means, np.nan)
+    return Glance.of(correctness(counted, truth), judge(counted, truth), resampled)
+
+
 def assess(counted: Rows, truth: Any, classes: Sequence[str], least: float, seed: int) -> Assessment:
     """Mean IoU, Dice, boundary IoU and accuracy of pixels, with intervals over images, and the first two per class."""
     del truth
@@ -161,7 +171,7 @@ def frame(facts: DatasetFacts) -> tuple[tuple[int, int], str]:
 
 def made(head: Head, settings: Any) -> Task:
     """The task with that head."""
-    places = Places(frame=frame, answers=answers, tally=tally, assess=assess)
+    places = Places(frame=frame, answers=answers, tally=tally, assess=assess, glance=glance)
     return Task(
         name="segment",
         head=head.spec(settings),

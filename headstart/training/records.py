@@ -70,7 +70,7 @@ class Event:
         loss: mean training loss since the event before.
         lr: learning rate of the head.
         metrics: on the validation images.
-        intervals: metric -> its 95 % interval (low, high); of boxes and masks only what is a mean over images has one here.
+        intervals: metric -> its 95 % interval (low, high).
         seconds: since the rung began.
         kept: at `rung_end`: whether this rung's model is the best so far.
         reason: in words.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
-from headstart.metrics import detection, segmentation
+from headstart.metrics import detection, draw, segmentation
 from headstart.metrics.detection import Floats
 
 
@@ -69,6 +69,29 @@ def test_a_weight_is_as_many_copies_of_the_image() -> None:
         detection.match(found, truth, classes=3), weights=times.astype(np.float64)
     )
     assert detection.class_precisions(repeated) == pytest.approx(weighted, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_all_resamples_at_once_are_each_by_itself(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crowds, images and classes without objects, ties, resamples without a class; in pieces of seven rows too."""
+    found, truth = scene(seed, images=12, classes=4)
+    draws = draw(12, seed=seed, repeats=40).images
+    for by_size in (True, False):
+        matches = detection.match(found, truth, classes=5, by_size=by_size)
+        for size in detection.SIZES if by_size else ("all",):
+            each = np.stack(
+                [
+                    detection.class_precisions(matches, size=size, weights=row.astype(np.float64))
+                    for row in draws
+                ]
+            )
+            assert np.isnan(each[:, 4]).all()
+            at_once = detection.resampled_precisions(matches, draws, size=size)
+            np.testing.assert_allclose(at_once, each, rtol=0, atol=1e-12)
+            means = [detection.mean_precision(one) for one in each]
+            np.testing.assert_allclose(detection.mean_precisions(at_once), means)
+    monkeypatch.setattr(detection, "_CELLS", 7 * max(len(part.scores) for part in matches.parts[0]))
+    np.testing.assert_allclose(detection.resampled_precisions(matches, draws), each, rtol=0, atol=1e-12)
 
 
 def test_the_truth_scores_perfectly_and_padding_does_not_count() -> None:
@@ -157,6 +180,13 @@ def test_masks_against_scikit_learn() -> None:
     assert segmentation.pixel_accuracy(rows) == pytest.approx((truth == answers).mean())
     alone = jaccard_score(pairs[0][0][known[0]], pairs[0][1][known[0]], average="macro")
     assert segmentation.image_scores(rows)[0] == pytest.approx(alone)
+
+
+def test_resampled_counts_are_those_of_the_images_drawn() -> None:
+    rows = np.stack([segmentation.counts(labels(k), labels(k + 50), classes=5) for k in range(6)])
+    draws = draw(6, seed=1, repeats=20).images
+    each = [segmentation.ious(np.repeat(rows, row.astype(int), axis=0)) for row in draws]
+    np.testing.assert_allclose(segmentation.resampled_ious(rows, draws.astype(np.float64)), each)
 
 
 def test_the_boundary_by_erosion() -> None:

@@ -39,7 +39,42 @@ def test_several_labels() -> None:
     assert found.intervals["f1_samples"] == wilson(4, 4)
 
 
-def test_answers_with_places_have_no_loss_here() -> None:
+def test_masks_have_the_percentiles_of_mean_iou_over_resampled_images() -> None:
+    rng = np.random.default_rng(4)
+    counts = np.pad(rng.integers(0, 20, (9, 3, 3)) + 40 * np.eye(3), ((0, 0), (0, 0), (0, 2)))
+    found, task = judged(data_of("segment"), counts, None), TASKS["segment"]
+    assert set(found.metrics) == set(found.intervals) == {"image_miou", "1 - mIoU"}
+    assert found.metrics["1 - mIoU"] == task.judge(counts, None)
+    drawn = draw(9, seed=3).images.astype(int)
+    values = [task.judge(np.repeat(counts, row, axis=0), None) for row in drawn]
+    assert found.intervals["1 - mIoU"] == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
+def test_masks_that_are_all_alike_are_sure() -> None:
     counts = np.stack([np.pad(np.diag([30.0, 10.0]), ((0, 0), (0, 2)))] * 5)
-    found = judged(data_of("segment"), counts, None)
-    assert set(found.metrics) == set(found.intervals) == {"image_miou"}
+    assert judged(data_of("segment"), counts, None).intervals["1 - mIoU"] == (0.0, 0.0)
+
+
+def test_boxes_have_the_percentiles_of_map_over_resampled_images() -> None:
+    """Twelve images, an object each: found well, or a second place where there is nothing, surer or less sure."""
+    rng, task = np.random.default_rng(5), TASKS["detect"]
+    truth = [np.array([[10.0, 10, 50, 50, k % 2, 0]]) for k in range(12)]
+    rows = np.full((12, 100, 6), -1.0)
+    for k in range(12):
+        rows[k, 0] = [10, 10, 50, rng.uniform(30, 50), rng.random(), k % 2]
+        rows[k, 1] = [100, 100, 140, 140, rng.random(), k % 2]
+    found = judged(data_of("detect"), rows, truth)
+    assert set(found.metrics) == set(found.intervals) == {"image_ap", "1 - mAP"}
+    assert found.metrics["1 - mAP"] == task.judge(rows, truth)
+    assert found.metrics["image_ap"] == pytest.approx(task.correctness(rows, truth).mean())
+    values = []
+    for row in draw(12, seed=3, repeats=200).images.astype(int):
+        places = np.repeat(np.arange(12), row)
+        values.append(task.judge(rows[places], [truth[place] for place in places]))
+    assert found.intervals["1 - mAP"] == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-9)
+
+
+def test_without_an_object_nothing_is_known() -> None:
+    found = judged(data_of("detect"), np.full((4, 100, 6), -1.0), [np.zeros((0, 6))] * 4)
+    assert found.metrics["1 - mAP"] == 1.0
+    assert found.intervals["1 - mAP"] == (0.0, 1.0)
