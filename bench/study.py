@@ -4,8 +4,9 @@
 
 Each set is FOLDER:SIZE:EPOCHS: the long side of the frame in pixels, and the epochs of the 1x schedule; half and all of its
 training images, 1x, 2x and 3x. WORK holds the studies' own folders: a bench that was interrupted goes on there. With
-`--budget 1s` what is complete by now is written. NAME.json is the study's `study.json` with the set's name instead of its
-path, and what else was running on the machine (`load_before`).
+`--budget 1s` what is complete by now is written. `--widen N` (usual: 2) is how many rates are tried beyond an end of the
+list where the best one lies there; what a bench without it has trained is kept. NAME.json is the study's `study.json` with
+the set's name instead of its path, and what else was running on the machine (`load_before`).
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ def drawing(result: Mapping[str, Any]) -> str:
     return f"{head}<style>{STYLE}</style>{''.join(parts)}</svg>\n"
 
 
-def measured(asked: str, work: Path, budget: str) -> tuple[str, dict[str, Any], str]:
+def measured(asked: str, work: Path, budget: str, *, widen: int = 0) -> tuple[str, dict[str, Any], str]:
     """A set's name, its figures without paths of this machine, and the study's own Markdown."""
     place, size, epochs = asked.rsplit(":", 2)
     source = Path(place)
     load = os.getloadavg()[0]
     options = StudyOptions(
-        input_size=int(size), epochs=int(epochs), budget=budget, out=str(work / source.name)
+        input_size=int(size), epochs=int(epochs), budget=budget, widen=widen, out=str(work / source.name)
     )
     done = run(NAME, source, options, LoadOptions())
     settings = replace(done.result.settings, source=source.name)
@@ -81,11 +82,12 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", default="none")
+    parser.add_argument("--widen", type=int, default=2)
     given = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     keep_memory()
     for asked in given.sets:
-        name, plain, card = measured(asked, given.work, given.budget)
+        name, plain, card = measured(asked, given.work, given.budget, widen=given.widen)
         write_text(given.out / f"{name}.json", records.dumps(plain) + "\n")
         write_text(given.out / f"{name}.md", card)
         write_text(given.out / f"{name}.svg", drawing(plain))

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from headstart._core.check import one_of
+from headstart._core.check import in_range, one_of
 from headstart._core.errors import BadInput, BadOption, BadPlan
 from headstart._core.seed import generator
 from headstart.data.records import Sample
@@ -45,6 +45,7 @@ def read_grid(options: StudyOptions) -> Grid:
         rates=_sorted(_numbers("--rates", options.rates, low=0.0, high=1000.0)),
         seeds=seeds,
         search=one_of("--search", options.search, SEARCHES),
+        widen=int(in_range("--widen", options.widen, low=0, high=6)),
     )
 
 
@@ -88,14 +89,46 @@ def searched(grid: Grid, schedule: int) -> bool:
     return grid.search == "every" or schedule == grid.schedules[0]
 
 
-def slots(grid: Grid, arms: Sequence[Arm]) -> tuple[Slot, ...]:
-    """All trainings in order: the cheap cells first, all arms of a cell together, a search before what rests on it."""
+def reach(grid: Grid) -> tuple[float, ...]:
+    """All rates that a search may come to, rising: the list, and `widen` steps beyond each end, as long as its outer step.
+
+    >>> reach(Grid(fractions=(1.0,), schedules=(1,), rates=(0.3, 1.0, 3.0), seeds=(0,), search="shortest", widen=1))
+    (0.09, 0.3, 1.0, 3.0, 9.0)
+    """
+    rates = grid.rates
+    if len(rates) < 2:
+        return rates
+    steps = range(1, grid.widen + 1)
+    low = [rates[0] * (rates[0] / rates[1]) ** step for step in reversed(steps)]
+    high = [rates[-1] * (rates[-1] / rates[-2]) ** step for step in steps]
+    lower, higher = (tuple(float(f"{rate:.3g}") for rate in each) for each in (low, high))
+    return (*lower, *rates, *higher)
+
+
+def beyond(grid: Grid, tried: Sequence[float], best: float) -> float | None:
+    """The rate to try next, beyond a best one that lies at an end of those tried; None where the search is over."""
+    every = reach(grid)
+    place = every.index(best)
+    if best == min(tried):
+        return every[place - 1] if place else None
+    return every[place + 1] if best == max(tried) and place + 1 < len(every) else None
+
+
+def slots(grid: Grid, arms: Sequence[Arm], *, longest: bool = False) -> tuple[Slot, ...]:
+    """All trainings in order: the cheap cells first, all arms of a cell together, a search before what rests on it.
+
+    Args:
+        grid: what is crossed.
+        arms: of the study.
+        longest: with as many trainings beyond an end of the rates as there may be.
+    """
+    rates = reach(grid)[grid.widen :] if longest and len(grid.rates) > 1 else grid.rates
     out = []
     for fraction in grid.fractions:
         for schedule in grid.schedules:
             for arm in arms:
                 searching = searched(grid, schedule)
-                factors: tuple[float | None, ...] = grid.rates if searching else (None,)
+                factors: tuple[float | None, ...] = rates if searching else (None,)
                 out += [Slot(arm.name, fraction, schedule, factor, grid.seeds[0]) for factor in factors]
                 out += [Slot(arm.name, fraction, schedule, None, seed) for seed in grid.seeds[1:]]
     return tuple(out)
@@ -254,6 +287,11 @@ def plan_lines(
             count = len(arms) * (rates + len(grid.seeds) - 1)
             time = _plain(total(mine, work, epochs)) if mine else "done"
             lines.append(f"  {size:<18}{length:<18}{f'{len(arms)} x {rates}':<15}{count:<12}{time}")
+    more = len(slots(grid, arms, longest=True)) - len(every)
+    if more:
+        lines.append(
+            f"  and up to {more} more with other rates, where the best one lies at the end of those tried"
+        )
     return lines
 
 

@@ -157,11 +157,13 @@ def _cell(running: Running, judge: Judge, cell: Finals, rows: Mapping[tuple[floa
 def _score(running: Running, judge: Judge, finals: Sequence[Slot], rows: Rows) -> ArmScore:
     """An arm in a cell."""
     found = [running.trained[slot] for slot in finals]
-    job, rates = found[0].job, running.grid.rates
+    job = found[0].job
     usual = running.settings.usual[job.arm]
     searching = searched(running.grid, job.schedule)
-    tried = running.tried(job.arm, job.fraction, job.schedule) if searching else []
-    ends = {rates[0]: "lowest", rates[-1]: "highest"} if len(rates) > 1 else {}
+    search = running.tried(job.arm, job.fraction, job.schedule if searching else running.grid.schedules[0])
+    tried = search if searching else []
+    rates = [each.job.factor for each in search]
+    ends = {min(rates): "lowest", max(rates): "highest"} if len(rates) > 1 else {}
     return ArmScore(
         arm=job.arm,
         rate=usual * job.factor,

@@ -111,7 +111,7 @@ def settle_settings(ground: Ground, options: StudyOptions, grid: Grid, budget: f
         return before
     log.say("timing a few steps of each arm")
     fresh = replace(fresh, speed=measure_speed(ground, fresh))
-    every = slots(grid, ground.study.arms)
+    every = slots(grid, ground.study.arms, longest=True)
     epochs = fitting(every, work_of(ground, fresh, grid), wished=fresh.wished, budget=budget)
     if epochs < fresh.wished:
         log.say(

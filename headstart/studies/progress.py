@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from headstart._core import log
 from headstart._core.clock import Clock
 from headstart._core.errors import BadInput
+from headstart.metrics import told_share
 from headstart.reporting.wording import duration
 from headstart.runs.fit import Interrupted
 from headstart.studies.arm import Ground, can_answer, drop_network, forget, is_done, train
-from headstart.studies.grid import Slot, Work, plan_lines, searched, slots, total
+from headstart.studies.grid import Slot, Work, beyond, plan_lines, reach, searched, slots, total
 from headstart.studies.records import Grid, Job, Settings, Trained
 
 
@@ -53,8 +55,24 @@ class Running:
 
     def tried(self, arm: str, fraction: float, schedule: int) -> list[Trained]:
         """The trainings of a search, by rising rate."""
-        wanted = [Slot(arm, fraction, schedule, factor, self.grid.seeds[0]) for factor in self.grid.rates]
+        wanted = [Slot(arm, fraction, schedule, factor, self.grid.seeds[0]) for factor in reach(self.grid)]
         return [self.trained[slot] for slot in wanted if slot in self.trained]
+
+    def _listed(self, arm: str, fraction: float, schedule: int) -> bool:
+        """Whether a search has tried all rates of the list."""
+        seed = self.grid.seeds[0]
+        return all(Slot(arm, fraction, schedule, rate, seed) in self.trained for rate in self.grid.rates)
+
+    def _wider(self, slot: Slot) -> Slot | None:
+        """The training that a search goes on with behind this one, beyond the rates of the list; None: it is over."""
+        own = (slot.arm, slot.fraction, slot.schedule)
+        if slot.factor is None or not self._listed(*own):
+            return None
+        tried = self.tried(*own)
+        if all(each.validation is None for each in tried):
+            return None  # whatever rests on this search says so
+        factor = beyond(self.grid, [each.job.factor for each in tried], self.best(*own).job.factor)
+        return None if factor is None else Slot(*own, factor, slot.seed)
 
     def best(self, arm: str, fraction: float, schedule: int) -> Trained:
         """Of a search, the training with the highest primary metric on the validation images; of equal ones the best judged.
@@ -74,7 +92,7 @@ class Running:
         """The trainings that stand for an arm in a cell, one for each seed; empty while any is missing."""
         first, *others = self.grid.seeds
         if searched(self.grid, schedule):
-            if len(self.tried(arm, fraction, schedule)) < len(self.grid.rates):
+            if not self._listed(arm, fraction, schedule):
                 return []
             factor: float | None = self.best(arm, fraction, schedule).job.factor
         else:
@@ -93,25 +111,30 @@ class Running:
         known = {slot for slot in every if self._known(slot)}
         for line in _plan_words(self, known):
             log.say(line)
-        started, expected = time.monotonic(), 0.0
-        for number, slot in enumerate(every):
-            job = self.job(slot)
+        started, expected, left, done = time.monotonic(), 0.0, deque(every), 0
+        while left:
+            slot = left.popleft()
+            job, count = self.job(slot), done + 1 + len(left)
             new = not is_done(self.ground, job)
             if new and self.clock.over and not self.clock.stop_reason:
-                count = sum(each not in known for each in every[number:])
-                return f"{count} of {len(every)} trainings were not begun: {self.clock.over}"
+                open_ = sum(each not in known for each in (slot, *left))
+                return f"{open_} of {count} trainings were not begun: {self.clock.over}"
             found = train(self.ground, self.settings, job, self.clock)
             if found is None or self.clock.stop_reason:
                 raise Interrupted(
-                    f"Stopped by {self.clock.stop_reason}: {number} of {len(every)} trainings are done.",
+                    f"Stopped by {self.clock.stop_reason}: {done} of {count} trainings are done.",
                     hint="The same command goes on from here.",
                 )
             self.trained[slot] = found
+            done += 1
+            if (wider := self._wider(slot)) is not None:
+                left.appendleft(wider)
             if new:
                 expected += self._seconds([slot])
                 pace = (time.monotonic() - started) / expected
-                rest = self._seconds([each for each in every[number + 1 :] if each not in known])
-                log.say(_told(found, self.settings, f"{number + 1} of {len(every)}", left=pace * rest))
+                rest = self._seconds([each for each in left if each not in known])
+                place = f"{done} of {done + len(left)}"
+                log.say(_told(found, self.settings, place, left=pace * rest, val=self.work.val))
         return ""
 
     def _seconds(self, found: list[Slot]) -> float:
@@ -148,7 +171,7 @@ class Running:
 
     def _known(self, slot: Slot) -> bool:
         """Whether a training is done already, as far as that can be known before its rate is chosen."""
-        factors = self.grid.rates if slot.factor is None else (slot.factor,)
+        factors = reach(self.grid) if slot.factor is None else (slot.factor,)
         return any(is_done(self.ground, self.job(slot, factor)) for factor in factors)
 
 
@@ -172,9 +195,12 @@ def _plan_words(running: Running, known: set[Slot]) -> list[str]:
     return lines
 
 
-def _told(found: Trained, settings: Settings, place: str, *, left: float) -> str:
+def _told(found: Trained, settings: Settings, place: str, *, left: float, val: int) -> str:
+    """How a training ended, with the 95 % interval of what `val` validation images say, and how long the others take."""
     job = found.job
-    said = "loss is no number" if found.validation is None else f"validation {found.validation:.1%}"
+    said = "loss is no number"
+    if found.validation is not None:
+        said = f"validation {told_share(found.validation, val)}"
     rest = f"; about {duration(left)} left".replace("\u00a0", " ") if left > 0 else ""
     return (
         f"[{place}] {job.arm}, {job.images} images, {job.schedule}x, rate {settings.usual[job.arm] * job.factor:.2g}: "

@@ -21,6 +21,7 @@ class StudyOptions:
         schedules: lengths of training as multiples of `epochs`, with commas between.
         epochs: passes over an arm's own images at 1x; 0: as many as the pretrained method usually takes.
         rates: learning rates that each arm tries, as multiples of its method's usual one, with commas between.
+        widen: how many rates beyond an end of the list are tried as long as the best one lies there.
         search: `shortest`: the rate is searched at the shortest schedule of each fraction, and the longer ones take it
             over; `every`: it is searched anew for each schedule.
         seeds: of training and of the draw of a fraction, with commas between; a cell is the mean over them.
@@ -40,6 +41,7 @@ class StudyOptions:
     schedules: str = "1,2,3"
     epochs: int = 0
     rates: str = "0.3,1,3"
+    widen: int = 0
     search: str = "shortest"
     seeds: str = "0"
     weights: str = "bundled:efficientnet_lite0"
@@ -64,6 +66,7 @@ class Grid:
         rates: multiples of each arm's usual learning rate, rising.
         seeds: the first one searches the rates.
         search: of `SEARCHES`.
+        widen: steps beyond an end of `rates` that a search may go.
     """
 
     fractions: tuple[float, ...]
@@ -71,6 +74,7 @@ class Grid:
     rates: tuple[float, ...]
     seeds: tuple[int, ...]
     search: str
+    widen: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from headstart.studies.grid import (
     FEWEST,
     Slot,
     Work,
+    beyond,
     check_parts,
     fitting,
     part_of,
     plan_lines,
+    reach,
     read_grid,
     slots,
     total,
@@ -96,6 +98,30 @@ def test_parts_are_nested_stratified_and_blind_to_the_order() -> None:
     assert part_of(everything, 1.0, seed=0) == everything
     assert set(part_of(everything[::-1], 0.2, seed=0)) == set(small)
     assert set(part_of(everything, 0.2, seed=1)) != set(small)
+
+
+def test_a_search_goes_on_beyond_the_end_where_the_best_lies() -> None:
+    grid = read_grid(StudyOptions(rates="0.3,1,3", widen=2))
+    assert reach(grid) == (0.027, 0.09, 0.3, 1.0, 3.0, 9.0, 27.0)
+    assert beyond(grid, grid.rates, 1.0) is None  # inside: the search is over
+    assert beyond(grid, grid.rates, 0.3) == 0.09
+    assert beyond(grid, (0.09, *grid.rates), 0.09) == 0.027
+    assert beyond(grid, (0.09, *grid.rates), 0.3) is None
+    assert beyond(grid, (0.027, 0.09, *grid.rates), 0.027) is None  # no farther than it may
+    assert beyond(grid, grid.rates, 3.0) == 9.0
+    assert beyond(replace(grid, widen=0), grid.rates, 3.0) is None
+    alone = read_grid(StudyOptions(rates="1", widen=2))
+    assert (reach(alone), beyond(alone, (1.0,), 1.0)) == ((1.0,), None)
+
+
+def test_what_a_search_may_come_to_is_planned_for() -> None:
+    grid = read_grid(StudyOptions(widen=2))
+    usual, longest = slots(grid, ARMS), slots(grid, ARMS, longest=True)
+    assert (len(usual), len(longest)) == (20, 20 + 2 * 2 * 2)  # fractions x arms x steps
+    lines = plan_lines(grid, ARMS, work(), epochs=4, done=lambda _: False)
+    assert "up to 8 more with other rates" in lines[-1]
+    with pytest.raises(BadOption, match="--widen is 7"):
+        read_grid(StudyOptions(widen=7))
 
 
 def test_too_small_a_part_is_refused() -> None:
