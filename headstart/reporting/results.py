@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headstart.metrics import claims
+from headstart.metrics import claims, wilson
 from headstart.reporting import charts
 from headstart.reporting.folder import RunFolder, embedded
 from headstart.reporting.wording import (
@@ -265,7 +265,7 @@ def confusion_section(run: RunFolder) -> dict[str, Any]:
             "predicted": classes[j],
             "n": n,
             "of": sums[i],
-            "share": percent(n / sums[i]),
+            "share": f"{percent(n / sums[i])} ({interval(*wilson(n, sums[i]), metric_words('accuracy'))})",
             "heat": round(n / sums[i], 3),
         }
         for i, j, n in errors[:20]

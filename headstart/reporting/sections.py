@@ -218,7 +218,8 @@ def _trained(run: RunFolder, rung: Any) -> dict[str, Any]:
     metric = "accuracy" if _curve(run, rung, "validation", "accuracy") else _other_metric(run, rung)
     words = metric_words(metric)
     lines = [charts.Line(name="training loss", points=_thinned(losses), tone="muted")]
-    lines.append(charts.Line(name="validation log-loss", points=checks, dots=True))
+    around = _band(run, rung, "log_loss")
+    lines.append(charts.Line(name="validation log-loss", points=checks, dots=True, band=around))
     scores = charts.Line(
         name=f"validation {words.label.lower()}",
         points=_curve(run, rung, "validation", metric),

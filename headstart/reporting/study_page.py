@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from headstart._core.files import write_text
-from headstart.metrics import claims
+from headstart.metrics import claims, wilson
 from headstart.reporting import charts
 from headstart.reporting.wording import (
     MetricWords,
@@ -76,7 +76,7 @@ def study_context(result: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) 
         "rows": [_row(cell, words) for cell in result["cells"]],
         "reaches": [_reach(entry, arms, words) for entry in result["reaches"]],
         "metrics": _metrics(result["cells"], arms),
-        "tried": _tried(result["cells"], arms, words),
+        "tried": _tried(result, arms, words),
         "alike": _alike(settings),
         "own": _own(settings, arms),
         "machine": text(result["machine"]),
@@ -113,6 +113,7 @@ def _panel(
                 name="" if number_ else arm["words"],  # one entry in the legend for all schedules of an arm
                 points=tuple((point["epoch"], point["primary"]) for point in score["curves"][0]),
                 tone=arm["tone"],
+                band=tuple(_around(point["primary"], result["val"]) for point in score["curves"][0]),
             )
             for number_, score in enumerate(scores)
         ]
@@ -130,6 +131,11 @@ def _panel(
         ),
         "curves": charts.line_chart(curves, x="epoch", y=words.label, percent=words.share),
     }
+
+
+def _around(value: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of a mean of scores in [0, 1] over so many images."""
+    return wilson(value * images, images)
 
 
 def _one(cells: Sequence[Mapping[str, Any]]) -> str:
@@ -207,11 +213,15 @@ def _metric(found: Mapping[str, Any] | None, words: MetricWords) -> dict[str, st
 
 
 def _tried(
-    cells: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]], words: MetricWords
+    result: Mapping[str, Any], arms: Sequence[Mapping[str, Any]], words: MetricWords
 ) -> list[dict[str, Any]]:
     """The learning rates that were tried, and what the validation images said of them."""
+
+    def shown(value: float) -> str:
+        return f"{amount(value, words)} ({interval(*_around(value, result['val']), words)})"
+
     out = []
-    for cell in cells:
+    for cell in result["cells"]:
         for arm, score in zip(arms, cell["arms"], strict=True):
             if not score["tried"]:
                 continue
@@ -223,7 +233,7 @@ def _tried(
                     "rates": [
                         {
                             "rate": rate(each["rate"]),
-                            "value": amount(each["validation"], words)
+                            "value": shown(each["validation"])
                             if each["validation"] is not None
                             else "the loss was no number",
                             "chosen": each["rate"] == score["rate"],

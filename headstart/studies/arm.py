@@ -164,7 +164,9 @@ def _followed(steps: Any, history: History, job: Job, *, primary: str) -> FitRes
         history.add(event)
         if time.monotonic() - said > _QUIET:
             said = time.monotonic()
-            log.say(f"  epoch {event.epoch:.0f} of {job.epochs}: validation {event.metrics[primary]:.1%}")
+            low, high = event.intervals[primary]
+            value = f"{event.metrics[primary]:.1%} ({low:.1%} to {high:.1%})"
+            log.say(f"  epoch {event.epoch:.0f} of {job.epochs}: validation {value}")
 
 
 def _keep(

@@ -30,7 +30,7 @@ def write(folder: Path, found: Result) -> tuple[str, str]:
 def test_the_page_shows_every_cell_and_claims_what_intervals_allow(tmp_path: Path) -> None:
     page, card = write(tmp_path, result())
     assert page.count('<svg class="chart"') == 4  # two sizes, by length and by epoch
-    assert page.count('class="band warm"') == 2
+    assert page.count('class="band warm"') == 2 * (1 + 3)  # by length, and by epoch one of each schedule
     rows = re.findall(r"<tr><th scope=\"row\">(?:82|164) \(.*?</tr>", page)
     assert len(rows) == 6
     assert f"62.0 % <small>57.0{DASH}67.0 %</small>" in rows[3]
