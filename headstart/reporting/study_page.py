@@ -225,7 +225,7 @@ def _tried(
         for arm, score in zip(arms, cell["arms"], strict=True):
             if not score["tried"]:
                 continue
-            edge = f"the {score['edge']} of the rates is chosen: wider --rates might find more"
+            edge = f"the {score['edge']} of the rates is chosen: wider --rates, or --widen, might find more"
             out.append(
                 {
                     "cell": f"{number(cell['images'])} images, {cell['schedule']}x",
