@@ -301,9 +301,11 @@ def _tell(event: training.Event) -> None:
 
 
 def _shown(name: str, value: float, low: float, high: float) -> str:
-    """`accuracy 93.5% (88.1% to 96.6%)`; losses as plain numbers."""
+    """`accuracy 93.5% (88.1% to 96.6%)`; losses as plain numbers, what `1 - mAP` lacks as the mAP that it is."""
     if name == "log_loss":
         return f"{name} {value:.3f} ({low:.3f} to {high:.3f})"
+    if name.startswith("1 - "):
+        name, value, low, high = name.removeprefix("1 - "), 1 - value, 1 - high, 1 - low
     return f"{name} {value:.1%} ({low:.1%} to {high:.1%})"
 
 
