@@ -514,14 +514,16 @@ folders, files that are no images (counted in a note), and unreadable images in 
 
 def write_docs() -> None:
     """Write `docs/errors.md` from what every case prints now."""
-    from tests.cli.bad_places import ERRORS, FLAWS, FLAWS_HEAD, flaw_section  # which takes `Case` from here
+    # Imported here: it takes `Case` from this file.
+    from tests.cli.bad_places import ERRORS, FLAWS, FLAWS_HEAD, Flaws, flaw_section
 
     parts = [_HEAD]
+    every: list[Case | Flaws] = [*CASES, *ERRORS, *FLAWS]
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder).resolve()
         os.environ["HEADSTART_CACHE"] = str(base / "cache")
         make_run(base)
-        for number, case in enumerate((*CASES, *ERRORS, *FLAWS)):
+        for number, case in enumerate(every):
             place = base / f"case-{number}"
             place.mkdir()
             os.environ["HEADSTART_CACHE"] = str(place / "cache")

@@ -153,6 +153,10 @@ def _wrong_masks() -> None:
     Path("streets/masks/p05.png").write_bytes(b"")
 
 
+def _no_coco() -> None:
+    Path("notes.json").write_text('{"images": []}', encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Flaws:
     """Annotations that are wrong, and what `headstart audit` says of them.
@@ -295,7 +299,7 @@ ERRORS = (
         "fit notes.json",
         1,
         ("notes.json is no COCO annotation file", "images, annotations and categories"),
-        lambda: Path("notes.json").write_text('{"images": []}') and None,
+        _no_coco,
     ),
     Case(
         "unknown head",
