@@ -149,7 +149,12 @@ class Ready:
             task=TASKS[dataset.task],
             classes=dataset.classes,
             preprocess=backbone.info.preprocess,
-            store=FeatureStore(backbone, among=dataset.samples, passes=len(dataset.samples) + len(self.test)),
+            store=FeatureStore(
+                backbone,
+                among=dataset.samples,
+                passes=len(dataset.samples) + len(self.test),
+                tapped=True,
+            ),
             seed=self.about.settings.seed,
             refit="val" in dataset.made,
         )
@@ -327,7 +332,9 @@ def with_twin(
     again = evidence.measure(
         backbone,
         dataset.train,
-        store=FeatureStore(backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test)),
+        store=FeatureStore(
+            backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test), tapped=True
+        ),
         facts=facts,
         options=evidence.Options(seed=seed, sizes=(backbone.info.preprocess.height,), cost=False),
     )

@@ -73,12 +73,18 @@ class FeatureStore:
         among: images that will be asked for, as far as they are known: their number decides whether compiling pays. Without
             them, those of the first call.
         passes: how often an image will go through in all, where views make that more than the images.
+        tapped: whether a network that reads every stage answers all calls, those for a few depths and for the output too:
+            for work that asks for several. Another set of depths is another compiled network, seconds to make, and below
+            float32 its sums are rounded elsewhere.
     """
 
-    def __init__(self, backbone: Backbone, *, among: Sequence[Sample] = (), passes: int = 0) -> None:
+    def __init__(
+        self, backbone: Backbone, *, among: Sequence[Sample] = (), passes: int = 0, tapped: bool = False
+    ) -> None:
         self._backbone = backbone
         self._among = among
         self._passes = passes
+        self._all = tuple(dict.fromkeys(stage.output for stage in backbone.stages)) if tapped else ()
         self._networks: dict[tuple[str, ...], compute.Network] = {}
         self._known_widths: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._rows: dict[tuple[tuple[str, ...], View | None], dict[str, RowStore]] = {}
@@ -137,16 +143,16 @@ class FeatureStore:
         Raises:
             BadOption: for an unknown depth.
         """
-        wanted = tuple(depths)
-        if wanted not in self._networks:
-            self._networks[wanted] = compute.choose(
+        read = self._all if set(depths) <= set(self._all) else tuple(depths)
+        if read not in self._networks:
+            self._networks[read] = compute.choose(
                 self._backbone,
                 self._among or samples,
                 self._backbone.info.preprocess,
-                depths=wanted,
+                depths=read,
                 passes=self._passes,
             )
-        return self._networks[wanted]
+        return self._networks[read]
 
     def add(self, samples: Sequence[Sample], depths: Sequence[str], found: Mapping[str, Features]) -> None:
         """Keep what another pass of the same network computed in eager float32, as `get_depths` would have.
@@ -197,15 +203,17 @@ class FeatureStore:
         contract = self._backbone.info.preprocess
         network = self.network(samples, depths)
         if (depths, view) not in self._rows:
+            exact = network.precision == compute.ENGINES[compute.REFERENCE].precision
             common = {
                 "arch": self._backbone.info.arch,
                 "weights": compute.content_hash(self._backbone.module),
                 "preprocess": to_plain(contract),
-                "runtime": [network.chosen.engine, network.precision],
+                # Below float32 what else is read decides which layers are fused, and so where sums are rounded.
+                "runtime": [network.chosen.engine, network.precision, *(() if exact else network.outputs)],
             } | ({"view": to_plain(view)} if view else {})
             self._rows[depths, view] = {
                 output: RowStore(namespace(output=output, **common), shape=(width,), dtype=np.float32)
-                for output, width in zip(network.outputs, self._widths(depths), strict=True)
+                for output, width in zip((_OUTPUT, *depths), self._widths(depths), strict=True)
             }
         loader = partial(_changed, view, contract) if view else None
         return _Pass(network, self._rows[depths, view], loader)
@@ -258,11 +266,12 @@ class _Work:
             clock=clock,
             loader=self.through.loader,
         )
+        wanted = [self.through.network.outputs.index(name) for name in self.outs]
         try:
             with closing(stream):  # type: ignore[type-var]  # a generator
                 for places, found in stream:
-                    for out, values in zip(self.outs.values(), found, strict=True):
-                        out[todo[list(places)]] = values
+                    for out, number in zip(self.outs.values(), wanted, strict=True):
+                        out[todo[list(places)]] = found[number]
                     ready += len(places)
                     if ready - kept < PIECE:
                         continue

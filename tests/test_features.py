@@ -27,7 +27,7 @@ from headstart.data.records import Sample
 from headstart.data.scan import scan
 from headstart.features import FeatureStore
 from headstart.pixels import contract_pixels
-from headstart.weights import Backbone
+from headstart.weights import Backbone, Stage
 from headstart.weights.records import WeightsInfo
 
 WIDTH = 6
@@ -238,6 +238,53 @@ def test_the_first_call_chooses_the_runtime_for_all(monkeypatch: pytest.MonkeyPa
     store.get(images(range(4, 9)))
     FeatureStore(backbone(), among=images(range(9))).get(images(range(2)))
     assert asked == [4, 9]
+
+
+def test_a_tapped_store_answers_everything_by_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another set of depths is another compiled network; what is answered and kept is the same, and nothing more."""
+    asked: list[tuple[str, ...]] = []
+    choose = compute.choose
+
+    def counting(*more: Any, depths: Sequence[str], **named: Any) -> compute.Network:
+        asked.append(tuple(depths))
+        return choose(*more, depths=depths, **named)
+
+    monkeypatch.setattr(compute, "choose", counting)
+    stages = tuple(Stage(name=f"stage{n}", modules=(n,), parameters=(), output=n) for n in ("0", "1"))
+    samples, source = images(range(5)), replace(backbone(), stages=stages)
+    every = [stage.output for stage in source.stages]
+    store = FeatureStore(source, tapped=True)
+    plain = store.get(samples)
+    inner = store.get_depths(samples, every[:1])
+    assert asked == [tuple(every)]
+    assert list(inner) == ["output", every[0]]
+    own = FeatureStore(source)
+    np.testing.assert_array_equal(plain, own.get(samples))
+    np.testing.assert_array_equal(inner[every[0]], own.get_depths(samples, every[:1])[every[0]])
+
+
+@pytest.mark.parametrize(("precision", "passes"), [("float32", 1), ("mixed", 2)])
+def test_below_float32_rows_are_those_of_one_set_of_depths(
+    precision: str, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What else is read decides there which layers are fused: rows of two sets differ in the last digits."""
+    choose, stream, asked = compute.choose, compute.stream, [0]
+
+    def lower(*more: Any, **named: Any) -> compute.Network:
+        network = choose(*more, **named)
+        network.chosen = replace(network.chosen, precision=precision)
+        return network
+
+    def counting(network: compute.Network, samples: Sequence[Sample], **more: Any) -> Any:
+        asked[0] += len(samples)
+        return stream(network, samples, **more)
+
+    monkeypatch.setattr(compute, "choose", lower)
+    monkeypatch.setattr(compute, "stream", counting)
+    samples, source = images(range(5)), backbone()
+    FeatureStore(source).get_depths(samples, ["0"])
+    FeatureStore(source).get(samples)
+    assert asked == [5 * passes]
 
 
 def test_without_a_disk_rows_are_still_computed_once(counted: Counted) -> None:

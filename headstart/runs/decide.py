@@ -162,7 +162,9 @@ def measure(
     return evidence.measure(
         backbone,
         dataset.train,
-        store=FeatureStore(backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test)),
+        store=FeatureStore(
+            backbone, among=dataset.samples, passes=len(dataset.samples) + len(dataset.test), tapped=True
+        ),
         facts=facts,
         options=evidence.Options(
             seed=options.seed, head=options.head, twin=twin, fast=options.prefer == "speed"

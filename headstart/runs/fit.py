@@ -222,7 +222,7 @@ def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbe
     task = Climb(
         plan=decided,
         backbone=backbone,
-        data=_training_data(job.dataset, backbone, decided),
+        data=_training_data(job.dataset, backbone, decided, measured=job.options.method == "auto"),
         clock=clock,
         folder=folder / "checkpoint",
         every=job.options.checkpoint_every,
@@ -231,7 +231,11 @@ def _fit(folder: Path, job: _Job, stopper: Stopper) -> tuple[Climb, tuple[Climbe
     return task, _climb(task, folder, history)
 
 
-def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> training.TrainingData:
+def _training_data(
+    dataset: Dataset, backbone: Backbone, decided: Plan, *, measured: bool
+) -> training.TrainingData:
+    """What training may see; where the images are `measured` first, or depths are searched, one network reads them all."""
+    depths = any(METHODS[rung.method].expects == "depths" for rung in decided.rungs)
     views = [
         rung.params["views"]
         for rung in decided.rungs
@@ -244,7 +248,7 @@ def _training_data(dataset: Dataset, backbone: Backbone, decided: Plan) -> train
         task=task_of(dataset.task, decided.head),
         classes=dataset.classes,
         preprocess=backbone.info.preprocess,
-        store=FeatureStore(backbone, among=dataset.samples, passes=passes),
+        store=FeatureStore(backbone, among=dataset.samples, passes=passes, tapped=measured or depths),
         seed=decided.seed,
         refit="val" in dataset.made,
     )
