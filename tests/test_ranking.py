@@ -412,6 +412,13 @@ def test_scores_are_those_of_the_scores_themselves(dataset: Dataset) -> None:
     assert found.probe == pytest.approx(np.mean([path.accuracy for path in paths]))
     assert correct == pytest.approx(np.mean([path.correct for path in paths], axis=0))
     assert found.probe_error == pytest.approx(np.std(correct, ddof=1) / np.sqrt(len(correct)))
+    intervals = found.intervals
+    assert set(intervals) == {"probe", "knn", "log_me", "leep", "h_score"}
+    assert all(low - 1e-9 <= getattr(found, name) <= high + 1e-9 for name, (low, high) in intervals.items())
+    sure = scores.log_me_estimate(rows, images.targets)
+    assert intervals["log_me"] == pytest.approx(
+        (sure.value - 1.96 * sure.error, sure.value + 1.96 * sure.error)
+    )
     textual = replace(backbone, info=replace(backbone.info, objective="contrastive text-image"))
     assert measure(textual, images)[0].leep is None, "a projection into text space names no classes"
 
@@ -428,6 +435,7 @@ def test_several_labels_an_image(dataset: Dataset, nets: dict[str, str]) -> None
     )
     (row,) = ranking.rank(several, asking(nets, "sees")).rows
     assert (row.scores.knn, row.scores.leep, row.scores.h_score) == (None, None, None)
+    assert set(row.scores.intervals) == {"probe", "log_me"}
     assert 0.5 < row.scores.probe < 1
 
 
@@ -457,8 +465,12 @@ def test_weights_are_chosen_with_a_reason(dataset: Dataset, nets: dict[str, str]
 
 
 def test_the_command_prints_one_json_object_or_tables(
-    tints: Path, nets: dict[str, str], capsys: pytest.CaptureFixture[str]
+    tints: Path,
+    nets: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # no cell is folded
     words = ["rank", str(tints), "--weights", f"{nets['sees']},{nets['blind']}", "--arch", "test_resnet"]
     assert call([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -468,5 +480,8 @@ def test_the_command_prints_one_json_object_or_tables(
     shown = capsys.readouterr().out
     assert f"--weights {nets['sees']}" in shown
     assert "LogME" in shown
+    low, high = found["rows"][0]["scores"]["intervals"]["h_score"]
+    assert low < found["rows"][0]["scores"]["h_score"] < high
+    assert f"({low:.3f} to {high:.3f})" in shown.split("scores without a unit")[1]
     assert "would allow" in shown
     assert call(["rank", str(tints), "--prefer", "luck"]) == 2

@@ -14,7 +14,14 @@ from headstart.cli.start import many_imports
 from headstart.data.records import LoadOptions
 from headstart.metrics import told_share
 from headstart.metrics.claims import direction
-from headstart.ranking import Ranking, RankOptions
+from headstart.ranking import Ranking, RankOptions, Scores
+
+_SHARES = ("measured",)
+_TABLES = {
+    "measured": {"probe": "probe", "knn": "k-NN"},
+    "scores without a unit": {"log_me": "LogME", "leep": "LEEP", "h_score": "H-score"},
+}
+"""Title of a table -> field of `Scores` -> head of its column."""
 
 _OWN = {item.name for item in fields(RankOptions)}
 
@@ -65,19 +72,12 @@ def _show(found: Ranking, source: str) -> None:
             for row in found.rows
         ],
     )
-    print_table(
-        f"measured ({direction(lower=False)})",
-        ["weights", "probe", "k-NN", "LogME", "LEEP", "H-score"],
-        [
-            (
-                row.weights,
-                told_share(row.scores.probe, found.images),
-                "" if row.scores.knn is None else told_share(row.scores.knn, found.images),
-                *(_number(value) for value in (row.scores.log_me, row.scores.leep, row.scores.h_score)),
-            )
+    for title, names in _TABLES.items():
+        shown = [
+            (row.weights, *(_told(row.scores, name, share=title in _SHARES) for name in names))
             for row in found.rows
-        ],
-    )
+        ]
+        print_table(f"{title} ({direction(lower=False)})", ["weights", *names.values()], shown)
     _show_pilots(found)
     for row in found.rows:
         say(f"{row.weights}: {row.why}")
@@ -108,5 +108,11 @@ def _show_pilots(found: Ranking) -> None:
     print_table(title, ["weights", "right answers", "steps", "time"], rows)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _told(found: Scores, name: str, *, share: bool) -> str:
+    """A score with its 95 % interval; empty where it does not apply."""
+    value = getattr(found, name)
+    if value is None:
+        return ""
+    low, high = found.intervals[name]
+    form = ".1%" if share else ".3f"
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from headstart._core.clock import Clock
 from headstart._core.seed import generator
 from headstart.data.records import Dataset, Sample
 from headstart.features import FeatureStore
+from headstart.metrics import wilson
+from headstart.metrics.intervals import Z95
 from headstart.ranking.records import Scores
 from headstart.weights import Backbone
 
@@ -24,6 +27,7 @@ _FEW, _DIVISIONS = (
     3,
 )  # below so many images one division into folds is a game of chance, so several are averaged
 _WARM, _REPEATS, _PATIENCE = 2, 7, 2.0  # passes for nothing, passes that count, seconds for all of them
+_RANGES = {"log_me": (-math.inf, math.inf), "leep": (-math.inf, 0.0), "h_score": (0.0, math.inf)}
 
 Labels = NDArray[np.int64]
 
@@ -100,14 +104,28 @@ def measure(
     correct = np.mean([path.correct for path in paths], axis=0)
     single = images.targets.ndim == 1
     answers = _answers(backbone, found) if single else None
+    probe = float(correct.mean())
+    near = scores.knn_accuracy(found, images.targets) if single and len(found) > scores.NEIGHBOURS else None
+    told = {"log_me": scores.log_me_estimate(found, images.targets)}
+    if single:
+        told["h_score"] = scores.regularised_h_score_estimate(found, images.targets)
+    if answers is not None:
+        told["leep"] = scores.leep_estimate(answers, images.targets)
+    shares = {"probe": probe} if near is None else {"probe": probe, "knn": near}
+    intervals = {name: wilson(share * len(found), len(found)) for name, share in shares.items()}
     return Scores(
-        probe=float(correct.mean()),
+        probe=probe,
         probe_error=float(correct.std(ddof=1) / np.sqrt(len(correct))),
-        log_me=scores.log_me(found, images.targets),
-        knn=scores.knn_accuracy(found, images.targets) if single and len(found) > scores.NEIGHBOURS else None,
-        leep=scores.leep(answers, images.targets) if answers is not None else None,
-        h_score=scores.regularised_h_score(found, images.targets) if single else None,
+        knn=near,
+        intervals=intervals | {name: _interval(name, each) for name, each in told.items()},
+        **{name: each.value for name, each in told.items()},
     ), correct
+
+
+def _interval(name: str, found: scores.Estimate) -> tuple[float, float]:
+    """(low, high) of the score of that name, 95 %, inside its range."""
+    lowest, highest = _RANGES[name]
+    return max(lowest, found.value - Z95 * found.error), min(highest, found.value + Z95 * found.error)
 
 
 def _answers(backbone: Backbone, found: NDArray[np.float32]) -> NDArray[np.float64] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from headstart._core.errors import BadOption
@@ -93,6 +94,7 @@ class Scores:
         log_me: log evidence of a linear model, per image.
         leep: log-likelihood under the pretraining classifier's answers, <= 0; where there is such a classifier.
         h_score: between-class over total variance, regularised, >= 0.
+        intervals: name of each of these scores that applies -> (low, high), 95 %, of what as many other images would show.
     """
 
     probe: float
@@ -101,6 +103,7 @@ class Scores:
     knn: float | None = None
     leep: float | None = None
     h_score: float | None = None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @record

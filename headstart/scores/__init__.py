@@ -9,20 +9,35 @@ from headstart.scores.probes import (
     ridge_accuracy,
     ridge_path,
 )
-from headstart.scores.transferability import h_score, leep, log_me, nce, regularised_h_score, shrinkage
+from headstart.scores.transferability import (
+    Estimate,
+    h_score,
+    leep,
+    leep_estimate,
+    log_me,
+    log_me_estimate,
+    nce,
+    regularised_h_score,
+    regularised_h_score_estimate,
+    shrinkage,
+)
 
 __all__ = [
     "DRAWS",
     "NEIGHBOURS",
+    "Estimate",
     "RidgePath",
     "bootstrap_best",
     "fold_numbers",
     "h_score",
     "knn_accuracy",
     "leep",
+    "leep_estimate",
     "log_me",
+    "log_me_estimate",
     "nce",
     "regularised_h_score",
+    "regularised_h_score_estimate",
     "resampled_means",
     "ridge_accuracy",
     "ridge_path",
