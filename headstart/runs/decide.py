@@ -21,6 +21,7 @@ from headstart.planning.guide import LARGE
 from headstart.ranking import Ranking
 from headstart.runs.options import FitOptions
 from headstart.runs.source import PLAN, RANKING, Source, changed
+from headstart.tasks import head_of
 from headstart.weights import Backbone
 
 EVIDENCE = "evidence.json"
@@ -84,6 +85,7 @@ def decide(
     if options.plan:
         plan = _of_file(Path(options.plan), facts, backbone)
         return Decision(plan, None, sized(backbone, plan))
+    head_of(facts.task, options.head)  # a head of another task is refused before anything is measured
     found = None
     if options.method == "auto":
         found = (None if folder is None else _measured_before(folder)) or measure(

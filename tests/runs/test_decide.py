@@ -163,6 +163,14 @@ def test_a_run_goes_without_the_twin_and_a_plan_shows_it(
     assert [decide.twin_decides(facts(n)) for n in (9_999, 10_000)] == [False, True]
 
 
+def test_a_head_of_another_task_is_refused_before_the_measuring(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "measure", None)  # a call would fail
+    with pytest.raises(BadOption, match="--head fcos is not made for the task classify"):
+        runs.fit(place / "fruit", weights=WEIGHTS, head="fcos", out=str(tmp_path / "run"))
+
+
 @pytest.mark.slow
 def test_measuring_and_fitting_agree_on_the_runtime(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
