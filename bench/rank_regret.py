@@ -1,18 +1,22 @@
 """What trusting `headstart rank` costs: the best candidate's test accuracy minus that of the one it puts first, as JSON.
 
     python bench/rank_regret.py DATA/hymenoptera DATA/rsscn7-satellite DATA/cifar10-5k --out rank_regret.json
+    python bench/rank_regret.py --made WORK --sets DATA --fashion FOLDER --train 100 --train 300 --out rank_regret.json
 
 The candidates are the three bundled networks, their twins with random weights, and two damaged copies of the first: one with
 noise on every weight, one with the weights of a stage shuffled. The ranking sees the training images alone. What is true of
-a candidate is what `fit` would reach with it at its first rung: a logistic head on all training images, its strength
-cross-validated, tested on the sealed test split, which is opened once for each set. `--train 300 --train 0` repeats it with
-fewer training images (0: all). Cells that the file holds already are kept, so that an interrupted bench goes on. Every
-number of the answer is in [0, 1].
+a candidate ("reached") is what `fit` would reach with it at its first rung: a logistic head on the last features of all
+training images, at the network's own input size, its strength cross-validated, tested on the sealed test split, which is
+opened once for each set. Tuning is not part of it. `--train 300 --train 0` repeats it with fewer training images (0: all).
+Folders and tables are given as they are; with `--made`, the nine sets of `bench/regret.py` go by their names (all of them
+where none is named), those that are made are written there, once, and a set whose source is not there is left out. Cells
+that the file holds already are kept, so that an interrupted bench goes on. Every number of the answer is in [0, 1].
 
 The best of eight accuracies on a few hundred test images is partly luck: of equals one always comes first, and whoever chose
 another "loses" half a point. `regret_fair` is free of that luck: the best is chosen on one half of the test images and
 compared on the other, over many halvings; it may be negative. `regret_shown` counts only what a paired interval over test
-images shows; `noise` is the standard error of the difference.
+images shows; `noise` is the standard error of the difference. `share_of_regret_inside_noise` is the part of all regret that
+no paired interval shows, and the means over cells have their standard errors.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,11 +32,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # in the place of bench/ itself
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from bench.regret_sets import SETS, TEST, Where, as_csv, read_set
 from headstart import data, ranking, scores, weights
 from headstart._core.files import write_text
 from headstart._core.seed import generator
@@ -167,17 +176,25 @@ def cell(
 
 
 def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the cells."""
+    """Means over the cells, with standard errors, and how much of the regret the test images show."""
+    regret, fair, shown_regret = (
+        np.array([each[name] for each in cells]) for name in ("regret", "regret_fair", "regret_shown")
+    )
     pairs = [pair for each in cells for pair in each["pairs"]]
     shown = [pair for pair in pairs if not pair["called_tied"]]
     even = [pair for pair in pairs if pair["true_tie"]]
     return {
         "cells": len(cells),
-        "mean_regret": float(np.mean([each["regret"] for each in cells])),
-        "mean_regret_fair": float(np.mean([each["regret_fair"] for each in cells])),
-        "mean_regret_shown": float(np.mean([each["regret_shown"] for each in cells])),
-        "cells_with_regret_shown": sum(each["regret_shown"] > 0 for each in cells),
-        "worst_regret": max(each["regret"] for each in cells),
+        "mean_regret": float(regret.mean()),
+        "mean_regret_error": _error(regret),
+        "mean_regret_fair": float(fair.mean()),
+        "mean_regret_fair_error": _error(fair),
+        "mean_regret_shown": float(shown_regret.mean()),
+        "cells_with_regret_shown": int((shown_regret > 0).sum()),
+        "share_of_regret_inside_noise": float(1 - shown_regret.sum() / regret.sum())
+        if regret.any()
+        else None,
+        "worst_regret": float(regret.max()),
         "mean_regret_by_imagenet_alone": float(np.mean([each["regret_by_imagenet_alone"] for each in cells])),
         "wins_called": len(shown),
         "wins_that_the_test_split_contradicts": sum(
@@ -186,6 +203,29 @@ def summary(cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "test_ties": len(even),
         "test_ties_called_ties": sum(pair["called_tied"] for pair in even),
     }
+
+
+def _error(values: NDArray[np.float64]) -> float | None:
+    """Standard error of the mean over cells; None for a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def opened(source: str, options: argparse.Namespace) -> Dataset | None:
+    """The set of that name, folder or table; None for a named set whose source is not there."""
+    if not options.made or source not in SETS:
+        return data.load(source)
+    work = Path(options.made)
+    where = Where(
+        data=Path(options.sets) if options.sets else None,
+        fashion=Path(options.fashion) if options.fashion else None,
+        work=work,
+    )
+    found = read_set(source, where)
+    if found is None:
+        return None
+    table = work / f"{source}.csv"
+    write_text(table, as_csv(found, len(found.train), tested=options.test or TEST))
+    return data.load(str(table))
 
 
 def measure(
@@ -200,7 +240,10 @@ def measure(
     missing = [each for each in asked if each not in known]
     if not missing:
         return
-    dataset = data.load(source)
+    dataset = opened(source, options)
+    if dataset is None:
+        print(f"{source} is left out: its source is not there.", file=sys.stderr)
+        return
     test = dataset.test.open()
     if options.test:
         order = generator(0, "test", len(test)).permutation(len(test))
@@ -233,17 +276,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", nargs="+", help="class folders")
+    parser.add_argument("data", nargs="*", help="class folders; with --made also names of sets")
+    parser.add_argument(
+        "--made", default="", help="folder for sets that are made: then sets go by their names"
+    )
+    parser.add_argument("--sets", default="", help="folder with the public sets, each in a folder of its own")
+    parser.add_argument("--fashion", default="", help="folder with the four files of Fashion-MNIST")
     parser.add_argument("--train", type=int, action="append", help="training images; may be repeated; 0: all")
     parser.add_argument("--test", type=int, default=0, help="test images, at most; 0: all")
     parser.add_argument("--images", type=int, default=1000, help="that the ranking measures, at most")
     parser.add_argument("--out", default="", help="file to add cells to; by default standard output")
     options = parser.parse_args()
+    if not options.data and not options.made:
+        parser.error("name class folders, or give --made for the nine sets")
     out = Path(options.out) if options.out else None
     cells = json.loads(out.read_text(encoding="utf-8"))["cells"] if out and out.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         names = everyone(Path(folder))
-        for source in options.data:
+        for source in options.data or SETS:
             for found in measure(source, names, options, kept=tuple(cells)):
                 cells.append(found)
                 if out:

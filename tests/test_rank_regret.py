@@ -72,6 +72,10 @@ def test_regret_by_hand() -> None:
     assert both["mean_regret"] == pytest.approx(0.21)
     assert both["mean_regret_shown"] == pytest.approx(0.2)
     assert both["cells_with_regret_shown"] == 1
+    assert both["share_of_regret_inside_noise"] == pytest.approx(0.02 / 0.42)
+    assert both["mean_regret_error"] == pytest.approx(0.19)  # two cells: half of their difference
+    assert rank_regret.summary([near])["mean_regret_error"] is None
+    assert rank_regret.summary([near])["share_of_regret_inside_noise"] == 1
     assert (both["wins_called"], both["wins_that_the_test_split_contradicts"]) == (1, 1)
     assert (both["test_ties"], both["test_ties_called_ties"]) == (1, 1)
 
@@ -119,3 +123,23 @@ def test_the_bench_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch:
     second = json.loads(out.read_text())
     assert second["cells"][0] == first["cells"][0]
     assert [each["asked"]["train"] for each in second["cells"]] == [30, 0]
+
+
+def test_sets_go_by_their_names_and_those_without_a_source_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nets = make_nets(tmp_path)
+    monkeypatch.setattr(rank_regret, "ARCH", "test_resnet")
+    monkeypatch.setattr(rank_regret, "everyone", lambda _: [nets["sees"], nets["blind"]])
+    out = tmp_path / "out.json"
+    words = ["rank_regret.py", "hymenoptera", "digits", "--made", str(tmp_path / "made"), "--train", "60"]
+    monkeypatch.setattr(sys, "argv", [*words, "--test", "40", "--out", str(out)])
+    rank_regret.main()
+    (found,) = json.loads(out.read_text())["cells"]
+    assert found["asked"] == {"data": "digits", "train": 60, "test": 40, "images": 1000}
+    assert (found["train"], found["test"]) == (60, 40)
+    assert "hymenoptera is left out" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["rank_regret.py"])
+    with pytest.raises(SystemExit):
+        rank_regret.main()
+    assert "name class folders" in capsys.readouterr().err
