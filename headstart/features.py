@@ -106,6 +106,11 @@ class FeatureStore:
         return self._fill(samples, self._pass(samples, (), view), clock)[_OUTPUT]
 
     @property
+    def count(self) -> int:
+        """How many images are known to come, views included: what the runtime is chosen by."""
+        return max(len(self._among), self._passes)
+
+    @property
     def runtime(self) -> compute.Chosen | None:
         """The runtime that computes the features, and why; None before the first call."""
         return next((network.chosen for network in self._networks.values()), None)

@@ -6,7 +6,7 @@ from headstart.compute.depthwise import FastDepthwise
 from headstart.compute.engines import ENGINES, REFERENCE
 from headstart.compute.forward import BATCH, Stopped, device, forward, native_bfloat16
 from headstart.compute.kept import content_hash
-from headstart.compute.network import FEW, Network, choose, diagnose, flops, open_network, run, stream
+from headstart.compute.network import FEW, Network, choose, diagnose, few, flops, open_network, run, stream
 from headstart.compute.records import Chosen, Tried
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "content_hash",
     "device",
     "diagnose",
+    "few",
     "flops",
     "forward",
     "keep_memory",

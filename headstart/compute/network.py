@@ -134,7 +134,7 @@ def choose(
     """
     folder = kept.folder_of(_module(source), preprocess, tuple(depths))
     job = _job(source, preprocess, tuple(depths), count=max(len(samples), passes), folder=folder)
-    if device().type == "cpu" and _few(job):
+    if few(source, preprocess, count=job.count):
         # Even where a compiled network is kept: what few images are answered must not depend on who was here before.
         return Network(job, _reference(f"{len(samples)} images do not pay for compiling"))
     chosen = kept.load_verdict(folder)
@@ -250,11 +250,17 @@ def _reference(reason: str) -> Chosen:
     return Chosen(engine=REFERENCE, precision=ENGINES[REFERENCE].precision, reason=reason)
 
 
-def _few(job: Job) -> bool:
-    """Whether so little is to be computed that compiling does not pay; the same for the same images on any machine."""
-    if job.count < FEW:
-        return True
-    return job.count * flops(job.network, job.preprocess) < WORTH_COMPILING
+def few(source: Backbone | nn.Module, preprocess: Preprocess, *, count: int) -> bool:
+    """Whether a processor computes so many images by eager torch; the same for the same images on any machine.
+
+    Args:
+        source: a backbone or a network.
+        preprocess: the contract of its input.
+        count: of images, views included.
+    """
+    if device().type != "cpu":
+        return False
+    return count < FEW or count * flops(_module(source).eval(), preprocess) < WORTH_COMPILING
 
 
 def flops(network: nn.Module, preprocess: Preprocess) -> int:

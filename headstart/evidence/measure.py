@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headstart import compute, similarity
 from headstart._core.clock import Clock
@@ -224,7 +224,11 @@ def _sizes(work: _Work, found: depths.Found) -> tuple[SizeProbe, ...]:
     right = [sizes.probe_size(work.backbone, size, few, judged=best, clock=work.clock) for size in others]
     reference = depths.judged_alike({name: rows[: len(few)] for name, rows in found.items()}, best, few)
     judged = [*zip(others, right, seconds, strict=True), (own, reference, work.seconds())]
-    return sizes.size_probes(judged, own=own, images=len(few))
+    counts = len(few), work.store.count
+    return tuple(
+        replace(each, reusable=each.size == own or sizes.same_runtime(work.backbone, each.size, counts))
+        for each in sizes.size_probes(judged, own=own, images=len(few))
+    )
 
 
 def _gains(work: _Work, found: depths.Found) -> tuple[DepthProbe, ...]:

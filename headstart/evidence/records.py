@@ -74,6 +74,8 @@ class SizeProbe:
         loss: accuracy at the weights' own size less that at this one, on the same images; below 0: this one is better.
         loss_error: standard error of the loss, smaller than those of two accuracies that share no images.
         images: how many the probe used.
+        reusable: whether a fit at this size finds the features that the probe computed: it does not where so few images
+            were computed by torch and all of them will be by a compiled network.
     """
 
     size: int
@@ -83,6 +85,7 @@ class SizeProbe:
     loss: float = 0.0
     loss_error: float = 0.0
     images: int = 0
+    reusable: bool = True
 
 
 @record

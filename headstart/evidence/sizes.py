@@ -96,6 +96,13 @@ def takes(backbone: Backbone, size: int) -> bool:
     return bool(out.shape == (1, backbone.width))
 
 
+def same_runtime(backbone: Backbone, size: int, counts: tuple[int, int]) -> bool:
+    """Whether these two numbers of images are computed by the same runtime at that size."""
+    contract = sized(backbone, size).info.preprocess
+    one, other = (compute.few(backbone, contract, count=count) for count in counts)
+    return one == other
+
+
 def probe_size(
     backbone: Backbone, size: int, probing: Probing, *, judged: Judged, clock: Clock | None = None
 ) -> Floats | None:

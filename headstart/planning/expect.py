@@ -45,8 +45,9 @@ _SCRATCH_FROM, _SCRATCH_EQUAL = (
     100_000,
 )  # images from which training from scratch gains, and catches up (He 2019)
 _HEAD = 0.002  # seconds an image to find a closed-form head
-_SEARCH = 0.012  # the same to search for depths, which looks at so many images at most:
-_SEARCHED = 1000
+# To search for depths, which looks at so many images at most: seconds in any case and an image. Measured on one core over
+# nine sets of 50 to 1000 images (bench/regret.py): depth probes less linear probes at the same size.
+_SEARCHES, _SEARCH, _SEARCHED = 0.4, 0.005, 1000
 _START = 0.15  # seconds to start a rung
 _PATIENT = 0.8  # share of the planned passes that are made: patience ends the others early
 
@@ -324,7 +325,7 @@ def seconds(
     forward, views = cost.forward * setting.slowness, int(params.get("views", 1))
     once = _START + (n + n_val - _known(setting)) * forward + n * _HEAD  # tuning starts from the probe too
     if method.solver == "features":
-        search = _SEARCH * min(n, _SEARCHED) if method.expects == "depths" else 0.0
+        search = _SEARCHES + _SEARCH * min(n, _SEARCHED) if method.expects == "depths" else 0.0
         return once + search + (views - 1) * n * (forward + _HEAD)
     epochs = int(params.get("epochs", 1))
     passes = epochs if longest or epochs <= int(params.get("patience", epochs)) else _PATIENT * epochs
@@ -342,7 +343,8 @@ def _known(setting: Setting) -> int:
     n, evidence = setting.facts.n_train, setting.evidence
     if setting.size == setting.native:
         return min(n, evidence.images)
-    return min(n, next((probe.images for probe in evidence.sizes if probe.size == setting.size), 0))
+    found = next((probe for probe in evidence.sizes if probe.size == setting.size), None)
+    return min(n, found.images) if found is not None and found.reusable else 0
 
 
 def place_words(name: str) -> str:

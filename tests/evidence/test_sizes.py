@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from headstart import compute, data, weights
+from headstart.compute import network
 from headstart.data.preprocess import Preprocess
 from headstart.evidence.depths import depth_names, judge_depths, judged_alike
 from headstart.evidence.probing import choose_images
@@ -15,8 +16,10 @@ from headstart.evidence.sizes import (
     candidate_sizes,
     probe_size,
     relative_costs,
+    same_runtime,
     seconds_of_pass,
     size_probes,
+    sized,
     takes,
     worth_trying,
 )
@@ -144,3 +147,14 @@ def test_a_pass_is_timed_and_larger_inputs_cost_more() -> None:
     small, large = relative_costs(tiny(), (32, 256), engine=compute.REFERENCE)
     assert small < 1 < large, "64 pixels are its own"
     assert large > 4 * small
+
+
+def test_features_are_found_again_where_the_runtime_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty images by torch and four hundred by a compiled network share nothing."""
+    backbone = tiny()
+    work = compute.flops(backbone.module, sized(backbone, 96).info.preprocess)
+    monkeypatch.setattr(network, "FEW", 1)
+    monkeypatch.setattr(network, "WORTH_COMPILING", 100 * work)
+    assert same_runtime(backbone, 96, (40, 90))
+    assert same_runtime(backbone, 96, (110, 400))
+    assert not same_runtime(backbone, 96, (40, 400))
