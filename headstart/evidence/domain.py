@@ -80,7 +80,7 @@ def _moments(
     store: FeatureStore,
     clock: Clock | None,
 ) -> similarity.Moments:
-    """The images' moments; the features that their pass gave are in the store when this returns."""
+    """The images' moments; the features that their pass gave in full batches are in the store when this returns."""
     depths = depth_names(backbone)
     names = (OUTPUT, *depths)
     parts: list[tuple[tuple[int, ...], tuple[NDArray[np.float32], ...]]] = []
@@ -92,6 +92,8 @@ def _moments(
         beside=similarity.Beside(readings, lambda positions, found: parts.append((positions, found))),
         clock=clock,
     )
+    if not parts:
+        return moments
     order = np.concatenate([positions for positions, _ in parts])
     found = {name: np.concatenate([rows[k] for _, rows in parts]) for k, name in enumerate(names)}
     store.add([chosen[place] for place in order], depths, found)

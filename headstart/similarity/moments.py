@@ -17,11 +17,12 @@ from headstart._core.errors import BadInput
 from headstart._core.progress import track
 from headstart.compute import Stopped
 from headstart.compute.taps import Reading, Tapped
+from headstart.compute.with_torch import ON_CPU
 from headstart.data.records import Sample
 from headstart.pixels import batches, in_order, normalise, read_pixels
 from headstart.weights import Backbone
 
-BATCH = 16  # activations of 16 images still fit a cache level; larger batches were slower on two cores
+BATCH = ON_CPU  # as the engine has them: what is given beside must be the same to the last bit
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,10 @@ def image_moments(
             pixels = batch.pixels.to(parameter.device)
             if beside is not None and tapped is not None:
                 found = tapped(pixels.permute(0, 2, 3, 1))
-                beside.take(batch.positions, tuple(each.float().cpu().numpy() for each in found))
+                if (
+                    len(batch.positions) == BATCH
+                ):  # a short batch has other last digits than one that is filled up
+                    beside.take(batch.positions, tuple(each.float().cpu().numpy() for each in found))
             else:
                 images = normalise(pixels, preprocess).to(parameter.dtype)
                 body(images.contiguous(memory_format=torch.channels_last))
@@ -120,8 +124,8 @@ class Beside:
 
     Attributes:
         readings: depth -> how its output is read.
-        take: is given the positions of a batch, and its outputs as an engine of `compute` has them: the network's own,
-            then each depth's.
+        take: is given the positions of each full batch, and its outputs as an engine of `compute` has them: the network's
+            own, then each depth's.
     """
 
     readings: Mapping[str, Reading]
