@@ -20,6 +20,7 @@ import torch
 from headstart._core import files
 from headstart._core.errors import BadInput
 from headstart.compute.records import Job, Outputs, Pixels
+from headstart.compute.signal_stack import own_signal_stack
 from headstart.compute.taps import Tapped, on_device
 
 BATCH = 8
@@ -115,6 +116,7 @@ def _core() -> Any:
     return _openvino().Core()
 
 
+@own_signal_stack()
 def _open(job: Job, hint: str, precision: str) -> OpenVINORunner:
     core = _core()
     # One independent lane a core: with decoders on the same cores, a lane that waits for a core holds up no other.
