@@ -20,8 +20,8 @@ class _Stack(ctypes.Structure):
 def own_signal_stack() -> Iterator[None]:
     """Afterwards this thread takes signals on the stack on which it took them before.
 
-    OpenVINO's compiler leaves one behind whose memory it has given back (seen with 2026.4.1): the next Ctrl-C would end the
-    process by a segmentation fault, without a last checkpoint. Elsewhere than on Linux nothing is done.
+    OpenVINO's compiler leaves one behind whose memory another thread may give back (seen with 2026.4.1): the next Ctrl-C
+    would end the process by a segmentation fault, without a last checkpoint. Elsewhere than on Linux nothing is done.
     """
     if sys.platform != "linux":
         yield
