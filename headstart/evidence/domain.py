@@ -21,8 +21,8 @@ from headstart.similarity import Distance, Reference
 from headstart.weights import Backbone
 
 _LEAST = 64
-"""Images whose distance is measured where their pass serves nothing else: more of them change the number by less than its
-interval (docs/measures.md)."""
+"""Images whose distance is measured where their pass serves nothing else: how little twice as many change stands in
+docs/measures.md."""
 
 _MEANING = 1  # raised when the same images would get another distance than before
 _NUMBERS = ("overall", "low", "high", "early", "middle", "late")
@@ -38,7 +38,9 @@ def measure_distance(
     seed: int = 0,
     clock: Clock | None = None,
 ) -> Distance:
-    """`similarity.domain_distance`, the same numbers for less: its pass also fills the store, and is made once.
+    """`similarity.domain_distance` for less: its pass also fills the store, and is made once.
+
+    A store that a compiled network answers gains nothing by the pass: 64 images must do there instead of 128.
 
     Args:
         backbone: the network with its pretrained weights.
@@ -54,9 +56,8 @@ def measure_distance(
     if reference is None or len(samples) < 2:
         return similarity.domain_distance(backbone, samples, seed=seed, clock=clock)
     engine = store.network(samples, depth_names(backbone)).chosen.engine
-    limit = (
-        similarity.LIMIT if engine == compute.REFERENCE else _LEAST
-    )  # eager torch's pass gives features too
+    # The pass is eager torch's own: where that answers the store, its features are needed anyway.
+    limit = similarity.LIMIT if engine == compute.REFERENCE else _LEAST
     chosen = similarity.even_choice(samples, limit=limit, seed=seed)
     kept = _rows(backbone, reference)
     key = row_keys([_key(chosen, seed)])

@@ -94,9 +94,8 @@ def image_moments(
             pixels = batch.pixels.to(parameter.device)
             if beside is not None and tapped is not None:
                 found = tapped(pixels.permute(0, 2, 3, 1))
-                if (
-                    len(batch.positions) == BATCH
-                ):  # a short batch has other last digits than one that is filled up
+                # A short batch has other last digits than one that is filled up, as the engine has it.
+                if len(batch.positions) == BATCH:
                     beside.take(batch.positions, tuple(each.float().cpu().numpy() for each in found))
             else:
                 images = normalise(pixels, preprocess).to(parameter.dtype)
