@@ -26,7 +26,7 @@ points, and what training from scratch may hope for rose by as much as 13."""
 
 NO_TWIN = (
     "Not measured: what pretraining is worth, by a network with random weights; no decision about so few images "
-    "depends on it, and `headstart plan` shows it."
+    "depends on it, and the command headstart plan shows it."
 )
 """What `skipped` says where the twin was not wanted."""
 

@@ -135,6 +135,16 @@ def test_the_depth_curve_has_single_depths_alone(run: Path) -> None:
     assert [row["name"] for row in section["depth_rows"]] == ["stem", "stage3", "output", "stage2+stage3"]
 
 
+def test_the_gap_to_the_untrained_network_is_told_where_there_is_one(run: Path) -> None:
+    assert "The gap to the untrained network" in Page(write_report(run)).text
+    path = run / "evidence.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for probe in found["depths"]:
+        probe["random"] = None
+    path.write_text(json.dumps(found), encoding="utf-8")
+    assert "The gap to the untrained network" not in Page(write_report(run)).text
+
+
 def test_the_forecast_ends_at_four_times_the_labels(run: Path) -> None:
     chart = planning_section(read_run(run))["curve"]
     assert "foretold" in chart
