@@ -110,6 +110,8 @@ def measure_places(
     look = match.look_at(samples, clock_over=lambda: bool(clock.over))
     distance = domain.measure_distance(backbone, samples, store=store, seed=seed, clock=clock)
     chosen = chosen_images(samples, limit=affordable(boxed), seed=seed)
+    late = clock.over  # the cost goes first: it decides most, and takes a few steps
+    cost = None if late or not asked.cost else _cost(boxed, chosen, facts, asked)
     seen = site_features(boxed, chosen, classes=len(facts.classes), seed=seed, clock=clock)
     sites = sites_of(seen, chosen)
     judged = judge_maps(boxed, seen, sites)
@@ -120,7 +122,6 @@ def measure_places(
         skipped.append(f"Not measured: the randomly initialised twin; {clock.over}.")
     elif asked.twin and backbone.info.objective != "none":
         probes = _gains(boxed, chosen, judged, sites, what=(len(facts.classes), seed), clock=clock)
-    late = clock.over
     if asked.cost and late:
         skipped.append(f"Not measured: the cost of training; {late}.")
     return Evidence(
@@ -131,7 +132,7 @@ def measure_places(
         depths=probes,
         sizes=(),
         curve=None,
-        cost=None if late or not asked.cost else _cost(boxed, chosen, facts, asked),
+        cost=cost,
         findings=match.find_mismatches(facts, boxed.info.preprocess, look),
         seconds=time.monotonic() - started,
         skipped=tuple(skipped),

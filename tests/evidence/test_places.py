@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -284,6 +285,23 @@ def test_without_time_the_rest_is_named(dataset: Dataset) -> None:
     assert found.transfers is None
     assert found.cost is None
     assert all(words in " ".join(found.skipped) for words in ("twin", "cost of training", "time budget"))
+
+
+def test_the_cost_is_known_when_time_runs_out_at_the_maps(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rungs and their times follow from it, and it takes a few steps."""
+    real, clock = places.site_features, Clock(3600.0)
+
+    def slow(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(clock, "_seconds", 1e-9)
+        return real(*given, **named)
+
+    monkeypatch.setattr(places, "site_features", slow)
+    found = measured(dataset, network(), clock)
+    assert found.cost is not None
+    assert found.transfers is None
+    assert ["twin" in each for each in found.skipped] == [True]
 
 
 def test_a_signal_ends_it(dataset: Dataset) -> None:
