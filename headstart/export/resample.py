@@ -7,6 +7,12 @@ only for the window; only operators that every runtime has are used. A dense pro
 time on zeros, so the output is cut into blocks of `_BLOCK` columns (or rows), each with the stretch of
 input it needs.
 
+A size such as 640 -> 416 gives thousands of sums that end in exactly one half, and one gray level is enough to
+turn a detector's choice between two neighbours. So in a letterbox, which shows whole images, weights are what Pillow
+makes of them, whole multiples of 2^-22, in two parts of 11 bits each: their products with 8-bit pixels add up without
+rounding in single precision, and so does what is carried from one to the other. Elsewhere one part is enough, in half
+the time: Pillow itself knows the places of crops to single precision only, so they differ in one pixel of ten thousand.
+
 Columns come first, then rows, with 8 bits between them. (Pillow >= 13 turns that round for tall images.)
 
 Source: the weights are those of Pillow's resampling, https://github.com/python-pillow/Pillow, Resample.c.
@@ -21,6 +27,7 @@ import numpy as np
 from headstart.data.preprocess import Preprocess
 from headstart.export.graph import Graph, Value
 
+_PART = 2.0**11  # Pillow's weights have twice as many bits behind the point
 _LEAST = 1e-6  # of a sum of weights: beyond the end of a letterbox's image there are none
 _BLOCK = 32  # small enough to skip most zeros, large enough to keep a matrix product efficient
 
@@ -42,28 +49,39 @@ class _Taps:
     Attributes:
         blocks: how many.
         indices: (blocks x stretch,) places in the source.
-        weights: (blocks, _BLOCK, stretch); a row sums to 1.
+        coarse: (blocks, _BLOCK, stretch) in units of 2^-11; a row sums to about 2^11.
+        fine: in units of 2^-22, what the weights are besides where `coarse` holds whole numbers; else None.
     """
 
     blocks: int
     indices: Value
-    weights: Value
+    coarse: Value
+    fine: Value | None
+
+    def read(self, pixels: Value) -> Value:
+        """The pixels (…, blocks, stretch, M), whole numbers, under the weights: (…, blocks, _BLOCK, M), 8-bit again.
+
+        The nearest whole numbers in [0, 255], halves upwards, as Pillow rounds after each of its passes.
+        """
+        sums, graph = self.coarse @ pixels, self.coarse.graph
+        if self.fine is not None:
+            sums = sums + graph.op("Floor", (self.fine @ pixels) / _PART)
+        return graph.op("Floor", sums / _PART + 0.5).at_least(0.0).at_most(255.0)
 
 
 def window_pixels(graph: Graph, images: Value, preprocess: Preprocess) -> Value:
     """Whole numbers in [0, 255], float (N, 3, height, width), of 8-bit images (N, H, W, 3) of any size."""
     horizontal, vertical = _axes(graph, images, preprocess)
-    columns = _taps(graph, horizontal, preprocess.interpolation)
-    rows = _taps(graph, vertical, preprocess.interpolation)
+    columns, rows = (_taps(graph, axis, preprocess) for axis in (horizontal, vertical))
     # (N, W, 3, rows), still 8-bit: a column lies whole in memory, so taking columns copies long pieces
     upright = images.take(rows.indices, axis=1).transpose(0, 2, 3, 1)
     stretches = upright.take(columns.indices, axis=1).to(np.float32)
     lines = graph.op("Shape", rows.indices, dtype=np.int64) * 3
     wanted = graph.op("Concat", graph.constant([0, columns.blocks, -1], np.int64), lines, axis=0)
     blocks = graph.op("Reshape", stretches, wanted)  # (N, blocks, stretch, 3 x rows)
-    across = _to_8_bits(graph, columns.weights @ blocks).reshape(0, columns.blocks * _BLOCK, 3, -1)
+    across = columns.read(blocks).reshape(0, columns.blocks * _BLOCK, 3, -1)
     narrow = across.head(preprocess.width, axis=1).transpose(0, 2, 3, 1)  # (N, 3, rows, width)
-    down = _to_8_bits(graph, rows.weights @ narrow.reshape(0, 0, rows.blocks, -1, preprocess.width))
+    down = rows.read(narrow.reshape(0, 0, rows.blocks, -1, preprocess.width))
     whole = down.reshape(0, 0, rows.blocks * _BLOCK, preprocess.width).head(preprocess.height, axis=2)
     if preprocess.fit != "letterbox":
         return whole
@@ -116,13 +134,13 @@ def _half_even(spare: Value) -> Value:
     return half + (spare % 2) * (half % 2)
 
 
-def _taps(graph: Graph, axis: _Axis, interpolation: str) -> _Taps:
+def _taps(graph: Graph, axis: _Axis, preprocess: Preprocess) -> _Taps:
     """Places and weights for one axis.
 
     The centre of output k lies at source * (2 (first + k) + 1) / (2 resized): a fraction of whole numbers, so
     its distance to a pixel is exact up to the last conversion to float, however long the image is.
     """
-    reach = 2 if interpolation == "bicubic" else 1
+    reach = 2 if preprocess.interpolation == "bicubic" else 1
     blocks = -(-axis.window // _BLOCK)
     wider = axis.source.at_least(axis.resized)  # where the image grows the kernel keeps its own width
     margin = (wider * reach + axis.resized - 1) // axis.resized
@@ -134,11 +152,17 @@ def _taps(graph: Graph, axis: _Axis, interpolation: str) -> _Taps:
     steps = graph.op("Range", *(graph.constant(0, np.int64), stretch, graph.constant(1, np.int64)))
     places = starts + steps  # (blocks, 1, stretch)
 
-    distance = ((places * 2 + 1) * axis.resized - centres).to(np.float32) / (wider * 2).to(np.float32)
-    raw = _kernel(graph, distance, interpolation)
+    distance = ((places * 2 + 1) * axis.resized - centres).to(np.float64) / (wider * 2).to(np.float64)
+    raw = _kernel(graph, distance, preprocess.interpolation)
     inside = raw.where(graph.constant(-1, np.int64) < places, 0.0).where(places < axis.source, 0.0)
     indices = places.at_least(0).at_most(axis.source - 1).reshape(-1)
-    return _Taps(blocks, indices, inside / inside.total(axis=2).at_least(_LEAST))
+    weights = inside / inside.total(axis=2).at_least(_LEAST)
+    if preprocess.fit != "letterbox":
+        return _Taps(blocks, indices, (weights * _PART).to(np.float32), None)
+    whole = graph.op("Floor", weights * _PART**2 + 0.5)
+    coarse = graph.op("Floor", whole / _PART + 0.5)
+    fine = whole - coarse * _PART
+    return _Taps(blocks, indices, coarse.to(np.float32), fine.to(np.float32))
 
 
 def _kernel(graph: Graph, distance: Value, interpolation: str) -> Value:
@@ -152,9 +176,4 @@ def _kernel(graph: Graph, distance: Value, interpolation: str) -> Value:
     near = (x * 1.5 - 2.5) * x * x + 1.0
     far = ((x * -0.5 + 2.5) * x - 4.0) * x + 2.0
     outer = far.where(x < 2.0, 0.0)
-    return graph.op("Where", x < 1.0, near, outer, dtype=np.float32)
-
-
-def _to_8_bits(graph: Graph, values: Value) -> Value:
-    """The nearest whole numbers in [0, 255], halves upwards, as Pillow rounds after each of its passes."""
-    return graph.op("Floor", values + 0.5).at_least(0.0).at_most(255.0)
+    return graph.op("Where", x < 1.0, near, outer, dtype=x.dtype)

@@ -80,6 +80,16 @@ def test_pixels_are_those_of_pillow(name: str) -> None:
         assert (gap > 0).mean() < (0.05 if max(size) > 2000 else 0.01), f"{size}: {(gap > 0).mean():.4f}"
 
 
+@pytest.mark.parametrize("interpolation", KERNELS)
+def test_a_letterbox_is_that_of_pillow_to_the_last_gray_level(interpolation: str) -> None:
+    contract = preprocess(320, width=416, resize=320, fit="letterbox", interpolation=interpolation)
+    running = session(contract)
+    for size in [*SIZES, (640, 480), (480, 640), (832, 640), (208, 160), (4000, 3000)]:
+        pixels = noise(*size)
+        ours = in_graph(running, pixels[None])[0]
+        np.testing.assert_array_equal(ours, contract_pixels(Image.fromarray(pixels), contract), str(size))
+
+
 def test_photos_come_out_as_the_contract_makes_them(test_data: Path) -> None:
     contract = preprocess(224)
     running = session(contract)
