@@ -8,10 +8,12 @@ time on zeros, so the output is cut into blocks of `_BLOCK` columns (or rows), e
 input it needs.
 
 A size such as 640 -> 416 gives thousands of sums that end in exactly one half, and one gray level is enough to
-turn a detector's choice between two neighbours. So in a letterbox, which shows whole images, weights are what Pillow
-makes of them, whole multiples of 2^-22, in two parts of 11 bits each: their products with 8-bit pixels add up without
-rounding in single precision, and so does what is carried from one to the other. Elsewhere one part is enough, in half
-the time: Pillow itself knows the places of crops to single precision only, so they differ in one pixel of ten thousand.
+turn a detector's choice between two neighbours. So in a letterbox, which shows whole images, weights are what
+Pillow makes of them, whole multiples of 2^-22 that are worked out in double precision, in two parts of 11 bits
+each: their products with 8-bit pixels add up without rounding in single precision, and so does what is carried
+from one to the other. (OpenVINO works the weights out in single precision all the same: some five pixels of
+100,000 are off by one there.) Elsewhere one part is enough, in half the time: Pillow itself knows the places of crops to
+single precision only, so they differ in one pixel of ten thousand.
 
 Columns come first, then rows, with 8 bits between them. (Pillow >= 13 turns that round for tall images.)
 
@@ -152,13 +154,15 @@ def _taps(graph: Graph, axis: _Axis, preprocess: Preprocess) -> _Taps:
     steps = graph.op("Range", *(graph.constant(0, np.int64), stretch, graph.constant(1, np.int64)))
     places = starts + steps  # (blocks, 1, stretch)
 
-    distance = ((places * 2 + 1) * axis.resized - centres).to(np.float64) / (wider * 2).to(np.float64)
+    exact = preprocess.fit == "letterbox"
+    kind = np.float64 if exact else np.float32
+    distance = ((places * 2 + 1) * axis.resized - centres).to(kind) / (wider * 2).to(kind)
     raw = _kernel(graph, distance, preprocess.interpolation)
     inside = raw.where(graph.constant(-1, np.int64) < places, 0.0).where(places < axis.source, 0.0)
     indices = places.at_least(0).at_most(axis.source - 1).reshape(-1)
     weights = inside / inside.total(axis=2).at_least(_LEAST)
-    if preprocess.fit != "letterbox":
-        return _Taps(blocks, indices, (weights * _PART).to(np.float32), None)
+    if not exact:
+        return _Taps(blocks, indices, weights * _PART, None)
     whole = graph.op("Floor", weights * _PART**2 + 0.5)
     coarse = graph.op("Floor", whole / _PART + 0.5)
     fine = whole - coarse * _PART
