@@ -64,7 +64,7 @@ def comparison_context(compared: Mapping[str, Any], pictures: Mapping[str, bytes
         "n": plural(compared["n"], "test image"),
         "metric": words.label,
         "runs": [_run(run, name) for run in runs],
-        "chart": charts.interval_chart(marks, x=words.label.lower(), percent=words.share),
+        "chart": charts.interval_chart(marks, x=words.inside, percent=words.share),
         "pairs": [comparison(pair) for pair in compared["pairs"]],
         "corrected": len(compared["pairs"]) > 1,
         "spreads": [_spread(spread) for spread in compared["spreads"]],

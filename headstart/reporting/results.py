@@ -68,7 +68,7 @@ def verdict(run: RunFolder) -> dict[str, str]:
     unseen = f"{number(n)} test images it never saw" if split == "test" else f"{number(n)} validation images"
     if run.task == "multilabel":
         ability = f"finds which of {plural(len(run.classes), 'label')} apply to an image"
-        sentence = f"This model {ability}: {words.label.lower()} {within} on {unseen}."
+        sentence = f"This model {ability}: {words.inside} {within} on {unseen}."
     elif run.task in ("detect", "segment"):
         verb = "finds objects of" if run.task == "detect" else "tells each pixel one of"
         sentence = f"This model {verb} {plural(len(run.classes), 'class', 'classes')}: {words.label} {within} on {unseen}."
@@ -77,7 +77,7 @@ def verdict(run: RunFolder) -> dict[str, str]:
         ability = _ability(run.classes, weak=metric["value"] < 0.5)
         sentence = f"This model {ability}: right on {right} of {unseen}, {within}."
     else:
-        sentence = f"This model {_ability(run.classes)}: {words.label.lower()} {within} on {unseen}."
+        sentence = f"This model {_ability(run.classes)}: {words.inside} {within} on {unseen}."
     caution = (
         ""
         if split == "test"
@@ -207,7 +207,7 @@ def accuracy_section(run: RunFolder) -> dict[str, Any]:
         )
         if split == "test"
         else [],
-        "chart": charts.interval_chart(rows, x=words.label.lower(), percent=words.share) if name else "",
+        "chart": charts.interval_chart(rows, x=words.inside, percent=words.share) if name else "",
         "baselines": [
             {"name": method_words(key), "rows": metric_rows(part.get("metrics") or {}, part.get("n"))}
             for key, part in (run.evaluation.get("baselines") or {}).items()
@@ -240,7 +240,7 @@ def comparison(entry: dict[str, Any]) -> dict[str, str]:
     ends = [float(entry.get(end) or 0.0) for end in ("low", "high")]
     return {
         "pair": f"{method_words(entry.get('a'))} against {method_words(entry.get('b'))}",
-        "difference": f"{words.label.lower()} {signed(entry.get('difference'), share=words.share)}{unit}",
+        "difference": f"{words.inside} {signed(entry.get('difference'), share=words.share)}{unit}",
         "details": "; ".join(part for part in details if part),
         "verdict": found or MISSING,
         "meaning": claims.meaning(found, ends[0], ends[1]),

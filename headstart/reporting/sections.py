@@ -107,7 +107,7 @@ def _in_brief(event: dict[str, Any]) -> str:
         value = found.get("value") if isinstance(found, dict) else found
         low, high = spans.get(key) or (None, None)
         span = f" ({interval(low, high, words)})" if is_number(low) and is_number(high) else ""
-        parts.append(f"{words.label.lower()} {amount(value, words)}{span}")
+        parts.append(f"{words.inside} {amount(value, words)}{span}")
     return ", ".join(parts)
 
 
@@ -221,7 +221,7 @@ def _trained(run: RunFolder, rung: Any) -> dict[str, Any]:
     around = _band(run, rung, "log_loss")
     lines.append(charts.Line(name="validation log-loss", points=checks, dots=True, band=around))
     scores = charts.Line(
-        name=f"validation {words.label.lower()}",
+        name=f"validation {words.inside}",
         points=_curve(run, rung, "validation", metric),
         band=_band(run, rung, metric),
         dots=True,

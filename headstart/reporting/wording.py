@@ -33,6 +33,17 @@ class MetricWords:
     share: bool = True
     lower_is_better: bool = field(default=False)
 
+    @property
+    def inside(self) -> str:
+        """The label inside a sentence.
+
+        >>> [MetricWords(label=label).inside for label in ("Mean IoU", "AP of each image", "F1", "Top-5 accuracy")]
+        ['mean IoU', 'AP of each image', 'F1', 'top-5 accuracy']
+        """
+        word = self.label.partition(" ")[0]
+        keeps = word == word.upper() or any(letter.isupper() for letter in word[1:])
+        return self.label if keeps else self.label[:1].lower() + self.label[1:]
+
 
 _WORDS = {
     "accuracy": MetricWords(label="Accuracy", meaning="Share of images whose first answer is right."),

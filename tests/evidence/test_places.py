@@ -291,7 +291,7 @@ def test_the_cost_is_known_when_time_runs_out_at_the_maps(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rungs and their times follow from it, and it takes a few steps."""
-    real, clock = places.site_features, Clock(3600.0)
+    real, clock = site_features.site_features, Clock(3600.0)
 
     def slow(*given: Any, **named: Any) -> Any:
         monkeypatch.setattr(clock, "_seconds", 1e-9)
