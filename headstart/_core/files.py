@@ -15,6 +15,13 @@ from headstart._core.errors import BadInput
 _CHUNK = 1 << 20
 
 
+def absolute(path: Path) -> Path:
+    """The absolute path of something that exists, without `..` where it is the same without: behind a link it may not be."""
+    whole = path.absolute()
+    short = Path(os.path.normpath(whole))
+    return short if short.exists() and short.samefile(whole) else whole
+
+
 def sha256_bytes(content: bytes) -> str:
     """The SHA-256 of the bytes, 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

@@ -172,4 +172,4 @@ def _absolute(text: str) -> str:
     if not text or text == "digits" or text.startswith("torchvision:"):
         return text
     path = Path(text).expanduser()
-    return str(path.absolute()) if path.exists() else text
+    return str(files.absolute(path)) if path.exists() else text

@@ -61,7 +61,7 @@ def run(name: str, source: str | Path, options: StudyOptions, reading: LoadOptio
     check_options(options)
     folder = folder_of(name, str(source), options.out)
     place = Path(source).expanduser()
-    dataset, facts = read(str(place.absolute()) if place.exists() else str(source), reading)
+    dataset, facts = read(str(files.absolute(place)) if place.exists() else str(source), reading)
     check_parts(grid, dataset.train, dataset.classes, whole=dataset.task not in DENSE)
     backbone = framed(weights.load(options.weights, arch=options.arch), facts, options.input_size)
     task = task_for(facts, backbone, options.head)

@@ -96,6 +96,19 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
         files.writable_folder(tmp_path / "x")
 
 
+def test_absolute_paths_lose_their_dots_but_stay_behind_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "far" / "data").mkdir()
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    assert files.absolute(Path("../data")) == tmp_path / "data"
+    (tmp_path / "project" / "link").symlink_to(tmp_path / "far" / "deep")
+    assert files.absolute(Path("link/../data")).samefile(tmp_path / "far" / "data")
+
+
 def test_table_answers_a_wrong_name_with_the_right_one() -> None:
     table = Table("--fruit", {"apple": 1, "pear": 2})
     assert list(table) == ["apple", "pear"]
