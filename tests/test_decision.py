@@ -162,6 +162,41 @@ def test_for_haste_a_tie_goes_to_the_cheaper(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize(
+    ("accuracies", "read"),
+    [
+        (
+            (0.80, 0.953, 0.965, 0.96),
+            "stage2",
+        ),  # 0.012 below the best, with errors of 0.02 / sqrt(2) each: a tie
+        ((0.80, 0.90, 0.965, 0.96), "stage3"),
+        ((0.80, 0.85, 0.90, 0.96), None),  # only the last layer is good
+    ],
+)
+def test_for_size_the_shallowest_depth_of_a_tie_is_read(
+    accuracies: tuple[float, ...], read: str | None, backbone: Backbone
+) -> None:
+    depths = [
+        probe(name, each) for name, each in zip(("stage1", "stage2", "stage3"), accuracies, strict=False)
+    ]
+    wide = [replace(each, error=0.02) for each in (*depths, probe("output", accuracies[-1]))]
+    made = plan(backbone, 240, evidence("close", *wide, images=240), prefer="size")
+    first = made.rungs[0]
+    assert first.params.get("depths", None) == read
+    if read is not None:
+        assert "linear-probe" not in names(made)
+        assert "is not saved" in next(each.why for each in made.decided if each.what == "depth-probe: depths")
+        assert first.expected is not None
+        by_accuracy = dict(zip(("stage1", "stage2", "stage3"), accuracies, strict=False))
+        assert first.expected.accuracy == pytest.approx(
+            by_accuracy[read], abs=0.02
+        )  # its own, not that of the best
+        asked = plan(
+            backbone, 240, evidence("close", *wide, images=240), prefer="size", given={"depths": "output"}
+        )
+        assert asked.rungs[0].params["depths"] == "output"
+
+
+@pytest.mark.parametrize(
     ("accuracies", "tuned", "why"),
     [
         ((0.5, 0.6, 0.7, 0.8, 0.9), 2, "up to stage4: 90.0% (87.9% to 91.8%), the last"),  # the least

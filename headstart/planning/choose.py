@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from headstart.data.records import DatasetFacts
-from headstart.evidence import Evidence
+from headstart.evidence import DepthProbe, Evidence
 from headstart.methods import METHODS, Choice, Decline, Suggestion
 from headstart.metrics import told_points
 from headstart.planning.expect import (
@@ -168,7 +168,7 @@ def select(
     """
     closed = [each for each in candidates if METHODS[each.name].solver == "features"]
     tuned = [each for each in candidates if METHODS[each.name].solver != "features"]
-    first, left_out = _closed(closed, setting.evidence, wishes)
+    first, left_out = _closed(closed, setting, wishes)
     if wishes.budget_seconds is None:
         return [*first, *sorted(tuned, key=lambda each: each.expected.seconds or 0.0)], left_out
     floor = _most(first)
@@ -197,14 +197,16 @@ def select(
 
 
 def _closed(
-    closed: list[Candidate], evidence: Evidence, wishes: Wishes
+    closed: list[Candidate], setting: Setting, wishes: Wishes
 ) -> tuple[list[Candidate], list[Choice]]:
     """Of the probe on the last layer and the one on other depths: the better, or both where it is open which that is.
 
     The quick probes of the evidence look at single depths and few sets. The fitted one searches on, for seconds: it found
     89 % where the evidence saw 62 and the last layer has 57 (coloured noise). So it is left out for haste alone, and
     where it is quick it takes the place of the last layer, which is among what it chooses from, at the first sign of a gain.
+    Where size matters most, the one depth is read behind which most of the network can be left away.
     """
+    evidence = setting.evidence
     output, best = output_probe(evidence), best_probe(evidence)
     gain, error = best.accuracy - output.accuracy, doubt(best, output)
     compared = (
@@ -215,6 +217,11 @@ def _closed(
     deep = [each for each in closed if METHODS[each.name].expects == "depths"]
     if not deep or not last:
         return closed, []
+    small = _shallowest(evidence) if wishes.prefer == "size" and "depths" not in wishes.given else None
+    if small is not None:
+        why = f"what lies behind {place_words(small.name)} is left away: {compared}"
+        cut = [_read_at(each, small, setting) for each in deep]
+        return cut, [Choice(what=each.name, value="left out", why=why) for each in last]
     if gain <= error and wishes.prefer == "speed":
         tie = (
             "a tie, so the simpler one stays" if gain > 0 else "no other depth sees more than the last layer"
@@ -230,6 +237,27 @@ def _closed(
         )
         return deep, [Choice(what=each.name, value="left out", why=why) for each in last]
     return [*last, *deep], []
+
+
+def _shallowest(evidence: Evidence) -> DepthProbe | None:
+    """The first single depth that ties with the best of all, by a standard error; None where only the last layer does."""
+    best = best_probe(evidence)
+    singles = [probe for probe in evidence.depths if len(probe.outputs) == 1]
+    found = next((each for each in singles if each.accuracy >= best.accuracy - doubt(each, best)), None)
+    return None if found is None or found is output_probe(evidence) else found
+
+
+def _read_at(candidate: Candidate, probe: DepthProbe, setting: Setting) -> Candidate:
+    """The same search over depths, bound to that one."""
+    before = candidate.suggestion
+    why = (
+        f"the shallowest depth that ties with the best: {place_words(probe.name)} {told_probe(probe, setting.evidence)}; "
+        "what lies behind it is not saved"
+    )
+    params = replace(before.params, depths=probe.name)
+    kept = tuple(choice for choice in before.choices if choice.what != "depths")
+    bound = Suggestion(params=params, choices=(Choice(what="depths", value=probe.name, why=why), *kept))
+    return Candidate(candidate.name, bound, expect(METHODS[candidate.name], asdict(params), setting))
 
 
 def _best_tuned(hopeful: list[Candidate], reached: float, wishes: Wishes) -> list[Candidate]:

@@ -197,7 +197,12 @@ def _from_output(_method: Method, _params: dict[str, Any], setting: Setting) -> 
     return _from_probe(probe, probe.accuracy, setting, images=setting.n_head)
 
 
-def _from_depths(_method: Method, _params: dict[str, Any], setting: Setting) -> Prediction:
+def _from_depths(_method: Method, params: dict[str, Any], setting: Setting) -> Prediction:
+    bound = next((each for each in setting.evidence.depths if each.name == params.get("depths")), None)
+    if (
+        bound is not None
+    ):  # this depth was asked for: nothing is searched, so no luck of the best is taken off
+        return _from_probe(bound, bound.accuracy, setting, images=setting.n_head)
     return _at_depths(setting, images=setting.n_head)
 
 
