@@ -6,7 +6,7 @@ A single cell of `bench/regret.py` cannot tell input sizes apart: on 300 test im
 and with 50 training images the choice of these matters as much. Here each set is drawn from many times: so many images to
 learn from, measured as the planner measures them, and the closed-form methods at each size judged on other images of the
 training split. Test images are never read. `sizes.json` keeps every draw, so that rules for the input size can be compared
-in seconds; a set that it holds already is kept.
+in seconds; a set that it holds already is kept. `--sizes 96,128,160,224 --pool 1400 --draws 100:4,300:4` asks about others.
 """
 
 from __future__ import annotations
@@ -78,23 +78,25 @@ class Pool:
         return FeatureStore(at_size(self.backbone, size), among=self.samples)
 
 
-def pool_of(images: ImageSet, backbone: Backbone, place: Path) -> Pool:
-    """The first images of the set, scanned, with their features."""
+def pool_of(
+    images: ImageSet, backbone: Backbone, place: Path, *, limit: int = POOL, asked: Sequence[int] = ()
+) -> Pool:
+    """The first images of the set, scanned, with their features at the sizes asked for, or those the planner would try."""
     listing = place / f"{images.name}.csv"
-    write_text(listing, as_csv(images, POOL, tested=_SEALED))
+    write_text(listing, as_csv(images, limit, tested=_SEALED))
     dataset = data.load(str(listing))
     held = tuple(each for each in dataset.samples if each.split in ("train", "val"))
     contract = backbone.info.preprocess
-    sizes = candidate_sizes(contract, [min(each.width, each.height) for each in held])
+    sizes = asked or candidate_sizes(contract, [min(each.width, each.height) for each in held])
     stores = {size: FeatureStore(at_size(backbone, size), among=held) for size in sizes}
     found = {size: store.get_depths(held, depth_names(backbone)) for size, store in stores.items()}
     return Pool(dataset, held, backbone, found)
 
 
-def draws(pool: Pool) -> Iterator[Answer]:
+def draws(pool: Pool, counts: Mapping[int, int]) -> Iterator[Answer]:
     """One draw after the other: what was measured, and what the methods then reached on the other images."""
     labelled = [(Path(str(number)), str(each.labels[0])) for number, each in enumerate(pool.samples)]
-    for count, repeats in DRAWS.items():
+    for count, repeats in counts.items():
         if count > len(pool.samples) - _LEFT:
             continue
         for turn in range(repeats):
@@ -168,6 +170,14 @@ def _params(method: str) -> dict[str, Any]:
     return {name: getattr(_PARAMS[method], name) for name in own.__dataclass_fields__}
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
+
+
+def _pairs(text: str) -> dict[int, int]:
+    return {int(count): int(times) for count, times in (each.split(":") for each in text.split(","))}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw from every set that was asked for and write `sizes.json`."""
     parser = argparse.ArgumentParser(
@@ -180,6 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for sizes.json, features and made sets"
     )
+    parser.add_argument("--sizes", type=_numbers, default=[], help="input sizes; default: as the planner")
+    parser.add_argument("--pool", type=int, default=POOL, help="training images that are drawn from")
+    parser.add_argument("--draws", type=_pairs, default=DRAWS, help="images to learn from:draws, …")
     options = parser.parse_args(arguments)
     out = writable_folder(options.out)
     os.environ.setdefault("HEADSTART_CACHE", str(out / "cache"))
@@ -189,7 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images = None if name in sets else read_set(name, Where(options.data, options.fashion, out / "sets"))
         if images is None:
             continue
-        sets[name] = list(draws(pool_of(images, backbone, out / "lists")))
+        pool = pool_of(images, backbone, out / "lists", limit=options.pool, asked=options.sizes)
+        sets[name] = list(draws(pool, options.draws))
         write_text(file, dumps({"weights": backbone.info.name, "sets": sets}) + "\n")
         print(f"{name}: {len(sets[name])} draws", flush=True)
 

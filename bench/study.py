@@ -1,6 +1,6 @@
 """`headstart study scratch` on folders of images, its figures kept as JSON, Markdown and a drawing.
 
-    python bench/study.py ../shared/data/bccd:160:4 ../shared/data/camvid:128:6 --work WORK --out bench/results/study
+    python bench/study.py FOLDER/bccd:128:4 FOLDER/camvid:96:5 --widen 0 --work WORK --out bench/results/study
 
 Each set is FOLDER:SIZE:EPOCHS: the long side of the frame in pixels, and the epochs of the 1x schedule; half and all of its
 training images, 1x, 2x and 3x. WORK holds the studies' own folders: a bench that was interrupted goes on there. With

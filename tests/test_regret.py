@@ -122,12 +122,11 @@ def test_a_draw_is_judged_on_training_images_that_it_did_not_learn_from(
         train=[(path, path.parent.name) for path in sorted((tmp_path / "train").rglob("*.png"))],
         test=[(path, path.parent.name) for path in sorted((tmp_path / "test").rglob("*.png"))],
     )
-    monkeypatch.setattr(regret_sizes, "DRAWS", {24: 2, 50: 1})
     monkeypatch.setattr(regret_sizes, "_LEFT", 20)
     pool = regret_sizes.pool_of(images, backbone, tmp_path / "lists")
     assert len(pool.samples) == 60
     assert not [each for each in pool.samples if "/test/" in str(each.source)]
-    found = list(regret_sizes.draws(pool))
+    found = list(regret_sizes.draws(pool, {24: 2, 50: 1}))
     assert [(each["images"], each["turn"], each["train"]) for each in found] == [(24, 0, 19), (24, 1, 19)]
     for each in found:
         assert each["sizes"].keys() == {str(size) for size in pool.found}

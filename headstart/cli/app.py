@@ -53,7 +53,7 @@ COMMANDS: Table[Command] = Table(
             "headstart.cli.export:export", "Write a checked file to deploy, with preprocessing inside."
         ),
         "report": Command("headstart.cli.report:report", "Write a run's report page again."),
-        "demo": Command("headstart.cli.demo:demo", "Fit handwritten digits, offline, in about two minutes."),
+        "demo": Command("headstart.cli.demo:demo", "Fit handwritten digits, offline, in about a minute."),
         "doctor": Command(
             "headstart.cli.doctor:doctor", "Show what this machine offers and what is missing."
         ),
