@@ -31,6 +31,7 @@ ROWS = [
     {"runs"},
     {"learner", "studies"},
     {"cli"},
+    {"__main__"},
 ]
 """Lowest first; docs/design.md draws them. A module imports from lower rows and from its own package."""
 

@@ -158,3 +158,11 @@ def test_help_is_quick_and_light() -> None:
         assert done.stderr.startswith("heavy set() "), done.stderr
         seconds.append(float(done.stderr.split()[-1]))
     assert min(seconds) < 0.8, seconds  # of the processor: other programs on the machine do not count
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "headstart", "fti"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "fit" in done.stderr
