@@ -23,6 +23,7 @@ from headstart.weights import Backbone
 _BATCH = 8  # what training sends through at once on a CPU
 _ON_GPU = 32
 _REPEATS = 3
+_ENOUGH = 3.0  # seconds of timed batches, after which none is repeated: long ones vary little
 _WARMING = 2  # images of the step that warms up a CPU
 _PARTIAL = 2  # last stages that the method `partial` tunes unless asked for others
 _READ = 32  # images by which reading is measured
@@ -53,7 +54,7 @@ def measure_cost(backbone: Backbone, samples: tuple[Sample, ...], *, forward: fl
 def step_seconds(backbone: Backbone) -> tuple[float, ...]:
     """Seconds an image of forward and backward for each stage, in forward order; their sum is a step of the whole network.
 
-    The median of three batches after one that warms up. A stage's forward time lies between its output and that of the one
+    The median of three batches after one that warms up; of fewer, where they take long. A stage's forward time lies between its output and that of the one
     before it, its backward time between the moments when the gradients arrive at these outputs.
     """
     device = compute.device()
@@ -65,7 +66,9 @@ def step_seconds(backbone: Backbone) -> tuple[float, ...]:
     images = images.contiguous(memory_format=torch.channels_last)
     ends = [stage.output for stage in backbone.stages[:-1]]
     _one(network, images[:_WARMING] if device.type == "cpu" else images, ends)
-    rounds = [_one(network, images, ends) for _ in range(_REPEATS)]
+    rounds: list[list[float]] = []
+    while len(rounds) < _REPEATS and sum(map(sum, rounds)) < _ENOUGH:
+        rounds.append(_one(network, images, ends))
     return tuple(statistics.median(column) / count for column in zip(*rounds, strict=True))
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from headstart.evidence import cost
 from headstart.evidence.cost import _gaps, measure_cost, step_seconds
 from headstart.weights import Backbone, Stage
 from tests.evidence.pictures import stripes, tiny
@@ -63,3 +64,15 @@ def test_the_parts_add_up_and_the_network_stays_as_it_was() -> None:
     assert all((value == before[name]).all() for name, value in backbone.module.state_dict().items())
     assert flags == [parameter.requires_grad for parameter in backbone.module.parameters()]
     assert all(parameter.grad is None for parameter in backbone.module.parameters())
+
+
+def test_long_batches_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def timed(_network: nn.Module, images: torch.Tensor, _ends: list[str]) -> list[float]:
+        seen.append(len(images))
+        return [1.0, 1.5]
+
+    monkeypatch.setattr(cost, "_one", timed)
+    assert step_seconds(chain(0.0, 0.0)) == (1.0 / 8, 1.5 / 8)
+    assert seen == [2, 8, 8]  # the one that warms up; after 2.5 seconds another, after five none
