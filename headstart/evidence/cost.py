@@ -54,8 +54,9 @@ def measure_cost(backbone: Backbone, samples: tuple[Sample, ...], *, forward: fl
 def step_seconds(backbone: Backbone) -> tuple[float, ...]:
     """Seconds an image of forward and backward for each stage, in forward order; their sum is a step of the whole network.
 
-    The median of three batches after one that warms up; of fewer, where they take long. A stage's forward time lies between its output and that of the one
-    before it, its backward time between the moments when the gradients arrive at these outputs.
+    The median of three batches after one that warms up; of fewer, where they take long. A stage's forward time lies between
+    its output and that of the one before it, its backward time between the moments when the gradients arrive at these
+    outputs.
     """
     device = compute.device()
     network = copy.deepcopy(backbone.module).to(device).to(memory_format=torch.channels_last).eval()
