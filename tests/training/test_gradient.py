@@ -131,7 +131,8 @@ def test_loss_falls_and_the_frozen_stays(
     adapted = prepared(backbone, method, batchnorm=batchnorm, epochs=6, learning_rate=3e-3, augment="none")
     events, result = run(adapted, data, Pace(clock=Clock(), folder=tmp_path))
     losses = [event.loss for event in events if event.event == "validation" and event.loss is not None]
-    assert losses[-1] < losses[0]
+    # Not the last: statistics that are estimated anew after each pass make so small a network's loss jump, by processor.
+    assert min(losses[1:]) < 0.8 * losses[0]
     ledger = settle(adapted, result.model)
     frozen = [line for line in ledger.groups if not line.trains]
     assert len(frozen) == (0 if method == "full" else 4)
