@@ -199,9 +199,7 @@ def _from_output(_method: Method, _params: dict[str, Any], setting: Setting) -> 
 
 def _from_depths(_method: Method, params: dict[str, Any], setting: Setting) -> Prediction:
     bound = next((each for each in setting.evidence.depths if each.name == params.get("depths")), None)
-    if (
-        bound is not None
-    ):  # this depth was asked for: nothing is searched, so no luck of the best is taken off
+    if bound is not None:  # nothing is searched, so no luck of the best is taken off
         return _from_probe(bound, bound.accuracy, setting, images=setting.n_head)
     return _at_depths(setting, images=setting.n_head)
 
